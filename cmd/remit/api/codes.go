@@ -1,0 +1,124 @@
+package api
+
+import "net/http"
+
+//go:generate go test . -run ^TestErrorsPage$ -update
+
+// Code is the stable word of a [Problem]. Codes are for ever: none is reused or changes its status.
+type Code string
+
+// The codes. What each means stands in [Codes].
+const (
+	CodeInvalidBody          Code = "invalid_body"
+	CodeUnknownField         Code = "unknown_field"
+	CodeInvalidField         Code = "invalid_field"
+	CodeInvalidID            Code = "invalid_id"
+	CodeInvalidAmount        Code = "invalid_amount"
+	CodeInvalidParameter     Code = "invalid_parameter"
+	CodeIDRequired           Code = "id_required"
+	CodeIDMismatch           Code = "id_mismatch"
+	CodeWrongSlot            Code = "wrong_slot"
+	CodeRefused              Code = "refused"
+	CodeForbidden            Code = "forbidden"
+	CodeNotFound             Code = "not_found"
+	CodeUnknownTopic         Code = "unknown_topic"
+	CodeMethodNotAllowed     Code = "method_not_allowed"
+	CodeContentMismatch      Code = "content_mismatch"
+	CodeAlreadyDecided       Code = "already_decided"
+	CodeExceedsPaid          Code = "exceeds_paid"
+	CodeFewerPartitions      Code = "fewer_partitions"
+	CodeTopicInUse           Code = "topic_in_use"
+	CodeTooLarge             Code = "too_large"
+	CodeUnsupportedMediaType Code = "unsupported_media_type"
+	CodeTooMany              Code = "too_many"
+	CodeInternal             Code = "internal"
+	CodeDiskFull             Code = "disk_full"
+	CodeNotCaughtUp          Code = "not_caught_up"
+	CodeNotReady             Code = "not_ready"
+	CodeOutcomeUnknown       Code = "outcome_unknown"
+)
+
+// CodeInfo says what a [Code] stands for. Title and Meaning are what docs/errors.md says.
+type CodeInfo struct {
+	Code   Code
+	Status int
+	// Retryable: the same call may succeed later with nothing changed by the caller.
+	Retryable bool
+	Title     string
+	Meaning   string
+}
+
+// Codes is the closed list of all codes, by status.
+var Codes = []CodeInfo{
+	{CodeInvalidBody, http.StatusBadRequest, false, "The body is not what this call takes",
+		"The body is empty, is not JSON, has a field twice, or something trails it. `detail` says where. Correct it and send it again."},
+	{CodeUnknownField, http.StatusBadRequest, false, "Unknown field",
+		"The body has a field that this call does not know; `field` names it. Remove it or correct its name."},
+	{CodeInvalidField, http.StatusBadRequest, false, "Invalid field",
+		"A field, named by `field`, is missing, of the wrong type, or has a value that cannot be. Amounts are strings, durations look like `30s`, times are RFC 3339."},
+	{CodeInvalidID, http.StatusBadRequest, false, "Invalid id",
+		"An id is a UUIDv8 of remit's, or a name of your own in `[A-Za-z0-9._:~-]{1,128}`."},
+	{CodeInvalidAmount, http.StatusBadRequest, false, "Invalid amount",
+		"An amount is a decimal string in major units with no more decimals than its currency has, such as `\"12.50\"`; `field` names it."},
+	{CodeInvalidParameter, http.StatusBadRequest, false, "Invalid query parameter",
+		"A query parameter, named by `parameter`, is unknown, is given twice, or has a value that cannot be."},
+	{CodeIDRequired, http.StatusBadRequest, false, "An id is required",
+		"A call that creates needs the caller's own id, so that repeating it is safe: as `id` in the body, or as `Idempotency-Key`."},
+	{CodeIDMismatch, http.StatusBadRequest, false, "Two different ids",
+		"`Idempotency-Key` and the body's `id` must agree where both are given. Send one of them."},
+	{CodeWrongSlot, http.StatusBadRequest, false, "The id is in another key's slot",
+		"A UUIDv8 is read as an id of remit's, whose low 10 bits are the slot of its routing key. `slot` and `wantSlot` say both. Make the id for this key, or prefix your own UUIDv8 to use it as a name."},
+	{CodeRefused, http.StatusPaymentRequired, false, "Refused",
+		"The payment was refused, for ever; `payment` shows it with its `reason`. Pay again under a new id."},
+	{CodeForbidden, http.StatusForbidden, false, "Forbidden",
+		"This caller may not do this; `detail` says what is needed. Pages of another origin may not call, and what remit alone writes (`remit.*`, `payments`) nobody else does."},
+	{CodeNotFound, http.StatusNotFound, false, "Not found",
+		"Nothing has this id, name or path; `detail` says what was searched."},
+	{CodeUnknownTopic, http.StatusNotFound, false, "Unknown topic",
+		"There is no topic of this name. Make it with `remit log topics create`, or correct the name."},
+	{CodeMethodNotAllowed, http.StatusMethodNotAllowed, false, "Method not allowed",
+		"The path is there, this method of it is not; `Allow` and `detail` say which are."},
+	{CodeContentMismatch, http.StatusConflict, false, "The same id with other content",
+		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing."},
+	{CodeAlreadyDecided, http.StatusConflict, false, "Already decided",
+		"It was decided the other way before; `recorded` says how. The first decision stands."},
+	{CodeExceedsPaid, http.StatusConflict, false, "More than is left",
+		"The amount is more than was captured and not yet refunded."},
+	{CodeFewerPartitions, http.StatusConflict, false, "A topic cannot lose partitions",
+		"Delete the topic and make a new one, or ask for at least as many partitions as it has."},
+	{CodeTopicInUse, http.StatusConflict, false, "Topic in use",
+		"The topic has messages that are undecided or not yet delivered. Decide them first."},
+	{CodeTooLarge, http.StatusRequestEntityTooLarge, false, "Too large",
+		"A body, and a line of NDJSON, is at most 1 MiB. Send less, or in pieces."},
+	{CodeUnsupportedMediaType, http.StatusUnsupportedMediaType, false, "Unsupported media type",
+		"The call takes another `Content-Type`; `detail` says which."},
+	{CodeTooMany, http.StatusTooManyRequests, true, "Too many at once",
+		"More is open than remit takes on. Wait for `Retry-After`, then repeat with the same id."},
+	{CodeInternal, http.StatusInternalServerError, true, "A fault of remit's",
+		"Something failed that should not have. Repeat with the same id, which is safe; if it stays, look for `requestId` in remit's own log."},
+	{CodeDiskFull, http.StatusServiceUnavailable, true, "The disk is full",
+		"Nothing was written. Make room on the data directory's disk; writes come back by themselves. Reads go on."},
+	{CodeNotCaughtUp, http.StatusServiceUnavailable, true, "Not caught up",
+		"The view does not yet have the position that `after` asks for. Repeat, or give it longer with `wait`."},
+	{CodeNotReady, http.StatusServiceUnavailable, true, "Not ready",
+		"remit is starting, stopping, or waits for something; `detail` says for what. Repeat after `Retry-After`."},
+	{CodeOutcomeUnknown, http.StatusServiceUnavailable, true, "The outcome is not known yet",
+		"Whether it was written is not known until remit has read its log again. Repeat with the same id: that is safe, and says how it went."},
+}
+
+var codeInfo = func() map[Code]*CodeInfo {
+	m := make(map[Code]*CodeInfo, len(Codes))
+	for i := range Codes {
+		m[Codes[i].Code] = &Codes[i]
+	}
+	return m
+}()
+
+// Info returns the row of [Codes]. A code that is not there is a mistake of this program: it panics.
+func (c Code) Info() CodeInfo {
+	info := codeInfo[c]
+	if info == nil {
+		panic("api: code " + string(c) + " is not in Codes")
+	}
+	return *info
+}

@@ -1,0 +1,94 @@
+package api
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the generated pages anew")
+
+const errorsPage = "../../../docs/errors.md"
+
+// TestErrorsPage holds docs/errors.md against Codes.
+func TestErrorsPage(t *testing.T) {
+	want := renderErrorsPage()
+	if *update {
+		if err := os.WriteFile(errorsPage, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(errorsPage)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Error("docs/errors.md is stale: go generate ./cmd/remit/api")
+	}
+}
+
+func renderErrorsPage() string {
+	var b strings.Builder
+	b.WriteString("<!-- Generated from cmd/remit/api/codes.go: go generate ./cmd/remit/api -->\n\n# Errors\n\n" +
+		"Every answer above 399 is `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)): `code` is one of these\n" +
+		"words and is for ever, `detail` says what was wrong with this call and what to do next, `retryable` whether the same call may\n" +
+		"succeed later with nothing changed. Lines of an NDJSON answer carry the same under `problem`.\n\n" +
+		"| status | code | retryable |\n|---|---|---|\n")
+	for _, c := range Codes {
+		fmt.Fprintf(&b, "| %d | [`%s`](#%s) | %s |\n", c.Status, c.Code, c.Code, yesNo(c.Retryable))
+	}
+	for _, c := range Codes {
+		fmt.Fprintf(&b, "\n## %s\n\n**%s** (%d). %s\n", c.Code, c.Title, c.Status, c.Meaning)
+	}
+	return b.String()
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// TestCodesAreClosed: every constant of type Code has its row, once, and nothing else has one.
+func TestCodesAreClosed(t *testing.T) {
+	var declared []string
+	file, err := parser.ParseFile(token.NewFileSet(), "codes.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ast.Inspect(file, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		if typ, ok := spec.Type.(*ast.Ident); ok && typ.Name == "Code" {
+			word, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			declared = append(declared, word)
+		}
+		return true
+	})
+	var listed []string
+	for _, c := range Codes {
+		listed = append(listed, string(c.Code))
+		if c.Status < 400 || c.Title == "" || !strings.HasSuffix(c.Meaning, ".") {
+			t.Errorf("%s is not whole", c.Code)
+		}
+	}
+	if !slices.IsSortedFunc(Codes, func(a, b CodeInfo) int { return a.Status - b.Status }) {
+		t.Error("Codes are not sorted by status")
+	}
+	if !slices.Equal(declared, listed) {
+		t.Errorf("declared %v\nlisted   %v", declared, listed)
+	}
+}

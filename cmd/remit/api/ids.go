@@ -1,0 +1,87 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/remitlog/remit/log"
+)
+
+// Ref is what a caller calls a thing: a remit id, or a name of their own. One of the two is set.
+type Ref struct {
+	ID   log.ID
+	Name string
+}
+
+// ParseRef reads a UUIDv8 as an id and what matches log.NamePattern as a name. Else 400 invalid_id
+// with the field.
+func ParseRef(field, s string) (Ref, error) {
+	if id, ok := log.ParseID(s); ok {
+		return Ref{ID: id}, nil
+	}
+	if log.IsName(s) {
+		return Ref{Name: s}, nil
+	}
+	if len(s) > 140 {
+		s = s[:140] + "…"
+	}
+	return Ref{}, NewProblem(CodeInvalidID, "%s: %q is neither a remit id (a UUIDv8) nor a name in %s", field, s, log.NamePattern).With("field", field)
+}
+
+// RequestRef returns the id of a call that creates: the body's, or Idempotency-Key in its
+// place. 400 id_required if there is neither, id_mismatch if they do not agree.
+func RequestRef(r *http.Request, bodyID string) (Ref, error) {
+	return NewRef(r.Header.Get("Idempotency-Key"), bodyID)
+}
+
+// NewRef is RequestRef for a line of NDJSON, whose idempotencyKey is "". A key in quotes is read as one
+// without: the IETF's draft has it as a structured string.
+func NewRef(idempotencyKey, bodyID string) (Ref, error) {
+	if n := len(idempotencyKey); n >= 2 && idempotencyKey[0] == '"' && idempotencyKey[n-1] == '"' {
+		idempotencyKey = idempotencyKey[1 : n-1]
+	}
+	switch {
+	case idempotencyKey == "" && bodyID == "":
+		return Ref{}, NewProblem(CodeIDRequired, "give an id of your own, as id in the body or as Idempotency-Key: with it a repeat is safe").With("field", "id")
+	case idempotencyKey == "":
+		return ParseRef("id", bodyID)
+	case bodyID == "" || bodyID == idempotencyKey:
+		return ParseRef("Idempotency-Key", idempotencyKey)
+	}
+	key, err := ParseRef("Idempotency-Key", idempotencyKey)
+	if err != nil {
+		return Ref{}, err
+	}
+	body, err := ParseRef("id", bodyID)
+	if err != nil {
+		return Ref{}, err
+	}
+	if key != body { // ids are compared as ids: letter case is nothing
+		return Ref{}, NewProblem(CodeIDMismatch, "Idempotency-Key is %q and id is %q; send one of them", key, body).With("field", "id")
+	}
+	return body, nil
+}
+
+// IsID reports whether the caller gave an id and not a name.
+func (ref Ref) IsID() bool { return !ref.ID.IsZero() }
+
+func (ref Ref) String() string {
+	if ref.IsID() {
+		return ref.ID.String()
+	}
+	return ref.Name
+}
+
+// CheckSlot answers 400 wrong_slot for an id that is not in the slot of its routing key. field names the key.
+func (ref Ref) CheckSlot(field, key string) error {
+	if !ref.IsID() {
+		return nil
+	}
+	got, want := ref.ID.Slot(), log.SlotOf(key)
+	if got == want {
+		return nil
+	}
+	return NewProblem(CodeWrongSlot, "id %s is in slot %d, but its %s %q is in slot %d; make the id for that slot, or use a name: %q",
+		ref.ID, got, field, strings.ToValidUTF8(key, "�"), want, "my-"+ref.ID.String()).
+		With("field", "id").With("slot", got).With("wantSlot", want)
+}
