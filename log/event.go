@@ -29,8 +29,10 @@ type Event struct {
 	Subject string
 	Time    time.Time
 
-	DataContentType string // absent means application/json, as the specification has it
-	DataSchema      string
+	// DataContentType absent means application/json, as the specification has it, if the data is JSON at all.
+	// It is never added in writing: whoever wants the header content-type on the wire sets it (JSONContentType).
+	DataContentType string
+	DataSchema string
 
 	// The extensions in use.
 	Key          string // partitionkey: the routing key, which is the record's key
@@ -277,7 +279,9 @@ func (a attribute) String() string {
 // intake fills an event attribute by attribute, in any order, and refuses what comes twice.
 type intake struct {
 	Event
-	seen uint16 // a bit an attribute
+	seen    uint16   // a bit an attribute
+	version bool     // specversion said what it should
+	nulls   []string // extensions that were named, and absent
 }
 
 const specVersion = "1.0"
@@ -287,17 +291,16 @@ func (in *intake) set(a attribute, name, value string) error {
 	if a == extension {
 		return in.extend(name, value)
 	}
-	if in.seen&(1<<a) != 0 {
-		return bad(name, "given twice")
+	if err := in.see(a, name); err != nil {
+		return err
 	}
-	in.seen |= 1 << a
 	if err := checkText(name, value); err != nil {
 		return err
 	}
 	var err error
 	switch a {
 	case attrSpecVersion:
-		if value != specVersion {
+		if in.version = value == specVersion; !in.version {
 			err = bad(name, "%q; only version %s is read", value, specVersion)
 		}
 	case attrID:
@@ -328,12 +331,33 @@ func (in *intake) set(a attribute, name, value string) error {
 	return err
 }
 
+func (in *intake) see(a attribute, name string) error {
+	if in.seen&(1<<a) != 0 {
+		return bad(name, "given twice")
+	}
+	in.seen |= 1 << a
+	return nil
+}
+
+// null takes an attribute that is named, and absent.
+func (in *intake) null(a attribute, name string) error {
+	if a != extension {
+		return in.see(a, name)
+	}
+	if err := in.extend(name, nil); err != nil {
+		return err
+	}
+	delete(in.Extensions, name)
+	in.nulls = append(in.nulls, name)
+	return nil
+}
+
 // extend takes one extension attribute that Event has no field for: a string, bool or int32.
 func (in *intake) extend(name string, value any) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
-	if _, twice := in.Extensions[name]; twice {
+	if _, twice := in.Extensions[name]; twice || in.nulls != nil && slices.Contains(in.nulls, name) {
 		return bad(name, "given twice")
 	}
 	if text, ok := value.(string); ok {
@@ -350,7 +374,10 @@ func (in *intake) extend(name string, value any) error {
 
 // done returns the event once all has been taken.
 func (in *intake) done() (Event, error) {
-	if in.seen&(1<<attrSpecVersion) == 0 {
+	if len(in.Extensions) == 0 {
+		in.Extensions = nil
+	}
+	if !in.version {
 		return Event{}, bad("specversion", "missing; every event has one, and it is %s", specVersion)
 	}
 	if err := in.complete(); err != nil {
@@ -414,6 +441,7 @@ func checkContentType(value string) error {
 // isCloudEvents reports whether a content type begins with application/cloudevents: structured mode or a batch.
 func isCloudEvents(contentType string) bool {
 	const prefix = "application/cloudevents"
+	contentType = strings.TrimSpace(contentType)
 	return len(contentType) >= len(prefix) && strings.EqualFold(contentType[:len(prefix)], prefix)
 }
 
@@ -423,11 +451,22 @@ func parseTime(name, value string) (time.Time, error) {
 		return time.Time{}, nil
 	}
 	var t time.Time
-	if err := t.UnmarshalText([]byte(value)); err != nil {
+	if err := t.UnmarshalText([]byte(value)); err != nil || !strictTime(value) {
 		return time.Time{}, bad(name, "%q is not an RFC 3339 timestamp like 2018-04-05T17:31:00Z", value)
 	}
 	t = t.UTC()
 	return t, checkTime(name, t)
+}
+
+// strictTime refuses what package time takes beyond RFC 3339 (go.dev/issue/54580): hours of one digit,
+// a comma before the fraction, zones of a day and more. The rest of value has been parsed.
+func strictTime(value string) bool {
+	const hour, fraction = len("2006-01-02T"), len("2006-01-02T15:04:05")
+	if value[hour+1] == ':' || value[fraction] == ',' {
+		return false
+	}
+	zone := value[len(value)-len("15:04"):]
+	return value[len(value)-1] == 'Z' || zone[:2] < "24" && zone[3:] < "60"
 }
 
 // checkTime refuses times that RFC 3339 cannot write.

@@ -165,14 +165,14 @@ func declared(contentType string) dataForm {
 	if contentType == "" || contentType == JSONContentType {
 		return dataJSON
 	}
-	media, parameters, _ := strings.Cut(contentType, ";")
+	media, _, _ := strings.Cut(contentType, ";")
 	media = strings.ToLower(strings.TrimSpace(media))
 	_, subtype, _ := strings.Cut(media, "/")
 	switch {
 	case subtype == "json", strings.HasSuffix(subtype, "+json"):
 		return dataJSON
 	case strings.HasPrefix(media, "text/"), subtype == "xml", strings.HasSuffix(subtype, "+xml"):
-		if parameters == "" || isUTF8(contentType) {
+		if isUTF8(contentType) {
 			return dataText
 		}
 	}
@@ -380,21 +380,6 @@ func (in *intake) member(a attribute, name string, raw jsontext.Value) error {
 	default:
 		return bad(name, "%v; an attribute is a string, a boolean or a whole number", kind)
 	}
-}
-
-// null takes an attribute that is named, and absent. Of an extension it may be given again: there is nothing yet
-// that it could contradict.
-func (in *intake) null(a attribute, name string) error {
-	if a == extension {
-		return checkName(name)
-	}
-	if in.seen&(1<<a) != 0 {
-		return bad(name, "given twice")
-	}
-	if a != attrSpecVersion { // which is then missing
-		in.seen |= 1 << a
-	}
-	return nil
 }
 
 // payload takes the data, once the content type is known.

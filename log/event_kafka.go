@@ -1,7 +1,6 @@
 package log
 
 import (
-	"bytes"
 	"strings"
 	"time"
 )
@@ -144,7 +143,7 @@ func ParseRecord(r Record) (Event, error) {
 	}
 	var e Event
 	var err error
-	if contentType >= 0 && isCloudEventsBytes(r.Headers[contentType].Value) {
+	if contentType >= 0 && isCloudEvents(string(r.Headers[contentType].Value)) {
 		if err := structuredOnly(string(r.Headers[contentType].Value)); err != nil {
 			return Event{}, err
 		}
@@ -192,9 +191,4 @@ func parseBinary(r Record, size, contentType int) (Event, error) {
 	}
 	in.Data = r.Value
 	return in.done()
-}
-
-func isCloudEventsBytes(contentType []byte) bool {
-	const prefix = "application/cloudevents"
-	return len(contentType) >= len(prefix) && bytes.EqualFold(contentType[:len(prefix)], []byte(prefix))
 }

@@ -56,6 +56,9 @@ func (in *intake) fromSDK(name string, value any) error {
 	if a := attributeOf(name); a != extension {
 		return in.set(a, name, text)
 	}
+	if err := checkText(name, text); err != nil {
+		return err
+	}
 	return in.extend(name, value)
 }
 
