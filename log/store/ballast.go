@@ -1,0 +1,43 @@
+package store
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// BallastName is the file that holds room back.
+const BallastName = "BALLAST"
+
+// withBallast gives the ballast up when a write meets a full disk; the write is tried once more by then. It is the second
+// line: the first is not to begin an append below a floor of free space. It is made anew at a later start, once there
+// is room.
+func withBallast(fs vfs.FS, dir string, bytes int64, l *slog.Logger) vfs.FS {
+	if bytes == 0 {
+		return fs
+	}
+	path := fs.PathJoin(dir, BallastName)
+	if err := makeBallast(fs, dir, path, bytes); err != nil {
+		l.Warn("store: no ballast", "file", path, "error", err)
+	}
+	return vfs.OnDiskFull(fs, func() {
+		err := fs.Remove(path)
+		l.Error("store: the disk is full; the ballast is given up", "file", path, "error", err)
+	})
+}
+
+func makeBallast(fs vfs.FS, dir, path string, bytes int64) error {
+	if _, err := fs.Stat(path); err == nil || !oserror.IsNotExist(err) {
+		return err
+	}
+	if u, err := fs.GetDiskUsage(dir); err != nil || u.AvailBytes < 4*uint64(bytes) {
+		return err // what little there is, is of more use to the log
+	}
+	f, err := fs.Create(path, "remit-ballast")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Preallocate(0, bytes), f.Close())
+}

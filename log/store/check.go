@@ -1,0 +1,145 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/cockroachdb/errors/oserror"
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/record"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/wal"
+
+	"github.com/remitlog/remit/log"
+)
+
+// Check compares what was synced of a closed store with what is there, as Open does, and changes nothing. It returns a
+// *log.CorruptError at the first mismatch.
+func Check(fs vfs.FS, dir string) error {
+	_, err := inspect(fs, dir)
+	return err
+}
+
+// found is what is known of a directory before Pebble looks at it.
+type found struct {
+	ledger ledgerState
+	noted  bool // there is a ledger, and a slot of it is whole
+	exists bool // Pebble sees a store
+}
+
+// fresh: no append was ever acknowledged here, so there is nothing to lose.
+func (f *found) fresh() bool { return !f.noted && !f.exists || f.noted && !f.ledger.born }
+
+func inspect(fs vfs.FS, dir string) (*found, error) {
+	var f found
+	var err error
+	var damaged bool
+	f.ledger, f.noted, damaged, err = readLedger(fs, fs.PathJoin(dir, LedgerName))
+	if err != nil {
+		return nil, err
+	}
+	desc, err := pebble.Peek(dir, fs)
+	if err != nil {
+		return &f, fmt.Errorf("store: look at %s: %w", dir, err)
+	}
+	f.exists = desc.Exists
+	return &f, f.check(fs, dir, desc.ManifestFilename, damaged)
+}
+
+func (f *found) check(fs vfs.FS, dir, manifest string, damaged bool) error {
+	switch {
+	case f.exists && !f.noted && damaged:
+		return &log.CorruptError{File: LedgerName, Byte: 0, Detail: "no slot of the witness is whole, so that nothing can be said of the other files; restore a copy, or adopt what is left"}
+	case f.exists && !f.noted:
+		return &log.CorruptError{File: LedgerName, Byte: -1, Detail: "the witness of what was synced is missing; restore a copy, or adopt what is left"}
+	case f.fresh():
+		return nil
+	case !f.exists:
+		return &log.CorruptError{File: "marker.manifest", Byte: -1, Detail: "the store was made here, and nothing says any more which MANIFEST is current"}
+	}
+	for _, c := range f.ledger.claims {
+		if strings.HasPrefix(c.name, "MANIFEST-") && c.name != fs.PathBase(manifest) {
+			continue // an older one, or one that never became current: nothing depends on it
+		}
+		if err := c.check(fs, dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// check compares one file with what was synced of it.
+func (c *claim) check(fs vfs.FS, dir string) error {
+	f, err := fs.Open(fs.PathJoin(dir, c.name), vfs.SequentialReadsOption)
+	if oserror.IsNotExist(err) {
+		return &log.CorruptError{File: c.name, Byte: 0, Detail: fmt.Sprintf("missing; %d bytes of it were synced", c.length)}
+	}
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	defer func() { _ = f.Close() }()
+	sum := crc32.New(castagnoli)
+	n, err := io.Copy(sum, io.LimitReader(f, c.length))
+	switch {
+	case err != nil:
+		return &log.CorruptError{File: c.name, Byte: n, Detail: fmt.Sprintf("cannot be read: %v", err)}
+	case n < c.length:
+		return &log.CorruptError{File: c.name, Byte: n, Detail: fmt.Sprintf("ends here; %d bytes were synced", c.length)}
+	case sum.Sum32() != c.crc:
+		return c.mismatch(fs, dir)
+	}
+	return nil
+}
+
+func (c *claim) mismatch(fs vfs.FS, dir string) error {
+	at := firstDoubt(fs, fs.PathJoin(dir, c.name), c.length)
+	return &log.CorruptError{File: c.name, Byte: at, Detail: fmt.Sprintf("the %d bytes that were synced are not those that are there; the record that begins here is the first in doubt", c.length)}
+}
+
+// firstDoubt returns where the first record begins that does not hold by its own checksum.
+func firstDoubt(fs vfs.FS, name string, limit int64) int64 {
+	b, err := readAll(fs, name)
+	if err != nil {
+		return 0
+	}
+	r := numbered(record.NewReader, bytes.NewReader(b), logNumber(name))
+	good := int64(0)
+	for {
+		one, err := r.Next()
+		if err == nil {
+			_, err = io.Copy(io.Discard, one)
+		}
+		if err != nil || r.Offset() > limit {
+			return min(good, limit)
+		}
+		good = r.Offset()
+	}
+}
+
+// logNumber is the WAL's number, which is in each of its records; a MANIFEST's records have none.
+func logNumber(name string) uint64 {
+	num, _, ok := wal.ParseLogFilename(path.Base(name))
+	if !ok {
+		return 0
+	}
+	return uint64(num)
+}
+
+// numbered calls record.NewReader, whose number is of a type that cannot be named here.
+func numbered[N ~uint64](open func(io.Reader, N) *record.Reader, r io.Reader, n uint64) *record.Reader {
+	return open(r, N(n))
+}
+
+func readAll(fs vfs.FS, name string) ([]byte, error) {
+	f, err := fs.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
+}

@@ -1,0 +1,77 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/remitlog/remit/log"
+)
+
+// stopper calls Fatal for the first cause, once.
+type stopper struct {
+	once  sync.Once
+	fatal func(error)
+	cause chan error // the first cause, for Open
+}
+
+func newStopper(fatal func(error)) *stopper {
+	return &stopper{fatal: fatal, cause: make(chan error, 1)}
+}
+
+func (s *stopper) stop(err error) {
+	s.once.Do(func() {
+		s.cause <- err
+		s.fatal(err)
+	})
+}
+
+// logger gives Pebble's words to slog. Pebble's information is for who debugs Pebble.
+type logger struct {
+	*slog.Logger
+	stop *stopper
+}
+
+func (l *logger) Infof(format string, args ...any) {
+	l.Debug("pebble: " + fmt.Sprintf(format, args...))
+}
+func (l *logger) Errorf(format string, args ...any) {
+	l.Warn("pebble: " + fmt.Sprintf(format, args...))
+}
+
+// Fatalf never returns: Pebble's state is undefined behind it.
+func (l *logger) Fatalf(format string, args ...any) {
+	l.stop.stop(fmt.Errorf("store: "+format, args...))
+	select {} // Fatal did not end the process; nothing more comes from this goroutine
+}
+
+// listener turns what Pebble notices about durability into a stop.
+func listener(l *slog.Logger, stop *stopper) pebble.EventListener {
+	return pebble.EventListener{
+		BackgroundError: func(err error) { backgroundError(l, stop, err) },
+		DataCorruption: func(info pebble.DataCorruptionInfo) {
+			stop.stop(&log.CorruptError{File: info.Path, Byte: -1, Detail: info.Details.Error()})
+		},
+		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
+			l.Warn("store: writes wait for flushes or compactions", "reason", info.Reason)
+		},
+		WriteStallEnd: func() { l.Info("store: writes go on") },
+	}
+}
+
+// backgroundError judges a flush or compaction that failed. A full disk is not fatal: nothing is lost, Pebble tries
+// again, and appends are refused meanwhile by their own check. All else is: a table that could not be
+// synced today is a table that cannot be trusted.
+func backgroundError(l *slog.Logger, stop *stopper, err error) {
+	switch {
+	case errors.Is(err, pebble.ErrCancelledCompaction):
+	case vfs.IsNoSpaceError(err):
+		l.Error("store: the disk is full", "error", err)
+	default:
+		stop.stop(fmt.Errorf("store: background error: %w", err))
+	}
+}
