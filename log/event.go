@@ -32,7 +32,7 @@ type Event struct {
 	// DataContentType absent means application/json, as the specification has it, if the data is JSON at all.
 	// It is never added in writing: whoever wants the header content-type on the wire sets it (JSONContentType).
 	DataContentType string
-	DataSchema string
+	DataSchema      string
 
 	// The extensions in use.
 	Key          string // partitionkey: the routing key, which is the record's key
