@@ -1,0 +1,142 @@
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/store"
+)
+
+// Log is the embedded log. It implements [log.Log].
+//
+// Lock order: life, admin, partition.mu (by topic id, then index), partition.moving.
+type Log struct {
+	o     Options
+	store *store.Store
+	floor floor
+
+	life   sync.RWMutex // read: the store is in use; write: it is being closed
+	closed bool
+	done   chan struct{} // closed when Close begins: waiting reads end
+	ending sync.Once
+	tasks  sync.WaitGroup
+
+	failing sync.Once
+	cause   error         // why, once failed is closed
+	failed  chan struct{} // closed when nothing may be acknowledged any more
+
+	admin  sync.Mutex // changes of topics, and trims
+	nextID uint32
+	topics atomic.Pointer[map[string]*topic] // never changed in place
+}
+
+var _ log.Log = (*Log)(nil)
+
+// Open opens or makes the log in o.Dir.
+//
+// Errors: log.ErrLocked; *log.CorruptError, with the first unreadable offset of each partition where that can be had.
+func Open(o Options) (*Log, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	l := &Log{o: o, done: make(chan struct{}), failed: make(chan struct{})}
+	l.floor.init(&l.o)
+	s, err := store.Open(o.Dir, o.store(l.fail))
+	if err != nil {
+		return nil, openError(&o, err)
+	}
+	l.store = s
+	if err := l.load(); err != nil {
+		closed := s.Close() // first: what is said of it is read from the files
+		return nil, errors.Join(openError(&o, err), closed)
+	}
+	if o.RetentionEvery > 0 && !o.ReadOnly {
+		l.tasks.Go(l.keepRetention)
+	}
+	return l, nil
+}
+
+// fail stops acknowledging, then calls Fatal. Only the first cause counts.
+//
+// INVARIANT: failed is closed BEFORE Fatal is called and before the append that failed returns; publish looks at
+// it before it moves a durable end.
+func (l *Log) fail(cause error) {
+	l.failing.Do(func() {
+		l.cause = cause
+		close(l.failed)
+		l.fatal(cause)
+	})
+}
+
+func (l *Log) fatal(cause error) {
+	if l.o.Fatal != nil {
+		l.o.Fatal(cause)
+		return
+	}
+	l.o.Logger.Error("embedded: stopping: nothing can be acknowledged any more", "dir", l.o.Dir, "error", cause)
+	fmt.Fprintf(os.Stderr, "embedded: stopping: %s: %v\n", l.o.Dir, cause) // the logger may discard
+	os.Exit(1)
+}
+
+func (l *Log) hasFailed() bool {
+	select {
+	case <-l.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+// enter keeps the store open until leave. ErrClosed if it is not, or has failed.
+func (l *Log) enter() error {
+	if l.hasFailed() {
+		return fmt.Errorf("embedded: %w: it failed: %v", log.ErrClosed, l.cause)
+	}
+	l.life.RLock()
+	if l.closed {
+		l.life.RUnlock()
+		return fmt.Errorf("embedded: %w", log.ErrClosed)
+	}
+	return nil
+}
+
+func (l *Log) leave() { l.life.RUnlock() }
+
+// enterWriting is enter for what writes.
+func (l *Log) enterWriting() error {
+	if l.o.ReadOnly {
+		return fmt.Errorf("embedded: %w for writing: opened read-only", log.ErrClosed)
+	}
+	return l.enter()
+}
+
+// Features reports gapless offsets.
+func (l *Log) Features() log.Features { return log.Features{GaplessOffsets: true} }
+
+// Close waits for appends that have begun and closes. A log that has failed is left as it is, since appends may never return: its
+// process is to end, and the next start takes what was synced.
+func (l *Log) Close() error {
+	var err error
+	l.ending.Do(func() { err = l.end() })
+	return err
+}
+
+func (l *Log) end() error {
+	close(l.done)
+	if l.hasFailed() {
+		return fmt.Errorf("embedded: %w: it failed: %v", log.ErrClosed, l.cause)
+	}
+	l.life.Lock()
+	l.closed = true
+	l.life.Unlock()
+	l.tasks.Wait()
+	if err := l.store.Close(); err != nil {
+		return fmt.Errorf("embedded: close %s: %w", l.o.Dir, err)
+	}
+	return nil
+}
