@@ -1,0 +1,24 @@
+package main
+
+import "github.com/spf13/cobra"
+
+func newDev(a *app) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "dev",
+		Short: "Run everything on this machine",
+		Long: "Run everything on this machine: `remit serve` that makes topics when they are first written to, and says what to\n" +
+			"try next. It needs nothing beside itself; what it stores is in --data and is there at the next start.",
+		Args: cobra.NoArgs,
+	}
+	l := newLoader(options, c.Flags(), a.environ)
+	_ = c.Flags().MarkHidden("auto-create-topics") // it always does; the flag is there
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		config, err := a.load(l)
+		if err != nil {
+			return err
+		}
+		config.AutoCreateTopics = true
+		return a.serve(c.Context(), "dev", config)
+	}
+	return c
+}
