@@ -66,10 +66,13 @@ func murmur2(key string) uint32 {
 type ID uuid.UUID
 
 // NewID returns a new id made at t for a routing key.
-func NewID(t time.Time, key string) ID {
+func NewID(t time.Time, key string) ID { return NewIDInSlot(t, SlotOf(key)) }
+
+// NewIDInSlot returns a new id made at t that routes to a slot.
+func NewIDInSlot(t time.Time, slot int) ID {
 	var id ID
 	_, _ = rand.Read(id[:]) // it cannot fail: it stops the process instead
-	return id.at(t, SlotOf(key))
+	return id.at(t, slot)
 }
 
 func (id ID) at(t time.Time, slot int) ID {
@@ -142,4 +145,10 @@ func IsName(s string) bool {
 	}
 	_, id := ParseID(s)
 	return !id
+}
+
+// KeyPartition returns the partition of a user's topic that a key falls into: what Kafka's default
+// partitioner chooses, whatever the number of partitions.
+func KeyPartition(key string, partitions int) int32 {
+	return int32(int(murmur2(key)&0x7fffffff) % partitions)
 }

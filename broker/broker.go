@@ -1,0 +1,212 @@
+package broker
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
+)
+
+// Errors of commands.
+var (
+	// ErrUnknownMessage: no such message. Check the id.
+	ErrUnknownMessage = errors.New("broker: unknown message")
+	// ErrNotTried: the message of a coordinated activity is decided by its coordinator alone.
+	ErrNotTried = errors.New("broker: the message of a coordinated activity cannot be decided from elsewhere")
+)
+
+// MismatchError says that an id stands for another message (D4).
+type MismatchError struct{ Recorded Message }
+
+func (e *MismatchError) Error() string { return "broker: the id stands for other content" }
+
+// Topics tells how many partitions a user's topic has now; false if it is not there.
+type Topics func(topic string) (partitions int, ok bool)
+
+// Broker is the machine of messages.
+type Broker struct{ topics Topics }
+
+// New returns the machine.
+func New(topics Topics) *Broker { return &Broker{topics} }
+
+// Outcome is the answer to a command: the message as it now stands, and whether an earlier command had made it so.
+type Outcome struct {
+	ID       log.ID
+	Message  Message
+	Replayed bool
+	// Conflict: the decision asked for is not the one that stands (D2).
+	Conflict bool
+}
+
+// Prepare stores a half message. The answer is an Outcome; *MismatchError if the id stands for other content.
+type Prepare struct{ Prepared }
+
+// Decide implements fold.Command.
+func (c Prepare) Decide(t *fold.Turn) (any, error) {
+	if m, ok := Get(t.Rows(), c.ID); ok {
+		if m.Fingerprint != c.Fingerprint {
+			return nil, &MismatchError{m}
+		}
+		return Outcome{ID: c.ID, Message: m, Replayed: true}, nil
+	}
+	id := c.ID.String()
+	t.Emit(fold.Event{ID: id + "/prepared", Key: c.Key, Correlation: id, Fact: c.Prepared})
+	m, _ := Get(t.Rows(), c.ID)
+	return Outcome{ID: c.ID, Message: m}, nil
+}
+
+// Settle commits a half message, or rolls it back. The answer is an Outcome.
+type Settle struct {
+	Broker *Broker
+	ID     log.ID
+	Input  Input // InputCommit or InputRollback
+	By     string
+	Reason string
+}
+
+// Decide implements fold.Command.
+func (c Settle) Decide(t *fold.Turn) (any, error) {
+	m, ok := Get(t.Rows(), c.ID)
+	switch {
+	case !ok:
+		return nil, ErrUnknownMessage
+	case m.Activity != nil:
+		return nil, ErrNotTried
+	}
+	next, err := Next(m.State, c.Input)
+	switch {
+	case err != nil:
+		return c.conflict(t, m)
+	case next == m.State:
+		return Outcome{ID: c.ID, Message: m, Replayed: true}, nil
+	}
+	d := Decision{ID: c.ID, By: c.By, Reason: c.Reason}
+	if c.Input == InputRollback {
+		c.emit(t, m, "rolledback", RolledBack{d})
+	} else if err := c.commit(t, m, d); err != nil {
+		return nil, err
+	}
+	m, _ = Get(t.Rows(), c.ID)
+	return Outcome{ID: c.ID, Message: m}, nil
+}
+
+// conflict leaves an event for who wants to decide otherwise than was decided.
+func (c Settle) conflict(t *fold.Turn, m Message) (any, error) {
+	c.emit(t, m, "conflicted/"+fmt.Sprint(t.Now.UnixMilli()), Conflicted{
+		Decision: Decision{ID: c.ID, By: c.By, Reason: c.Reason}, Wanted: c.Input, Recorded: m.State.String(),
+	})
+	return Outcome{ID: c.ID, Message: m, Conflict: true}, nil
+}
+
+func (c Settle) emit(t *fold.Turn, m Message, fact string, f fold.Fact) {
+	emit(t, c.ID, m, fact, f)
+}
+
+func emit(t *fold.Turn, id log.ID, m Message, fact string, f fold.Fact) {
+	s := id.String()
+	t.Emit(fold.Event{ID: s + "/" + fact, Key: m.Key, Correlation: s, Fact: f})
+}
+
+// commit decides, and delivers at once if the message need not wait.
+func (c Settle) commit(t *fold.Turn, m Message, d Decision) error {
+	m.DecidedMs = t.Now.UnixMilli()
+	partition, now := c.Broker.place(t, m)
+	_, behind := waiting.Get(t.Rows(), waitKey(m))
+	if !now || behind || m.deliverAt() > m.DecidedMs {
+		c.emit(t, m, "committed", Committed{Decision: d})
+		return nil
+	}
+	if err := deliver(t, c.ID, m, partition); err != nil {
+		return err
+	}
+	c.emit(t, m, "committed", Committed{Decision: d, Partition: &partition})
+	return nil
+}
+
+// place returns the partition of the topic that the message belongs to, and whether the topic is there.
+func (b *Broker) place(t *fold.Turn, m Message) (int32, bool) {
+	n, ok := b.topics(m.Topic)
+	if !ok || n < 1 || t.Missing(m.Topic) {
+		return 0, false
+	}
+	return log.KeyPartition(m.Key, n), true
+}
+
+// deliver adds the message to the turn's append.
+func deliver(t *fold.Turn, id log.ID, m Message, partition int32) error {
+	e, err := log.ParseStructured(m.Event)
+	if err != nil {
+		return fmt.Errorf("broker: message %s: %w", id, err)
+	}
+	Deliver(t, id, &e, log.Partition{Topic: m.Topic, Index: partition})
+	return nil
+}
+
+// Deliver makes e visible on a topic in the append of this turn. RecordedTime is set; the rest is as given.
+func Deliver(t *fold.Turn, id log.ID, e *log.Event, to log.Partition) {
+	e.RecordedTime = t.Now
+	r := e.Record(to)
+	r.Time = t.Now
+	t.Deliver(r, string(id[:]))
+}
+
+// deliverDue delivers a committed message that had to wait. It fails while its topic is missing, and is asked again.
+type deliverDue struct {
+	broker *Broker
+	id     log.ID
+}
+
+// Decide implements fold.Command.
+func (c deliverDue) Decide(t *fold.Turn) (any, error) {
+	m, ok := Get(t.Rows(), c.id)
+	if !ok || m.State != StateCommitted {
+		return nil, nil
+	}
+	ids, behind := waiting.Get(t.Rows(), waitKey(m))
+	if behind && ids[0] != c.id { // a delayed one, whose key is held back now
+		return nil, errHeldBack
+	}
+	partition, ok := c.broker.place(t, m)
+	if !ok {
+		return nil, &log.TopicError{Partition: log.Partition{Topic: m.Topic}, Err: log.ErrUnknownTopic}
+	}
+	if err := deliver(t, c.id, m, partition); err != nil {
+		return nil, err
+	}
+	emit(t, c.id, m, "delivered", Delivered{ID: c.id, Partition: partition})
+	return nil, nil
+}
+
+// errHeldBack: an earlier message of the same key waits for its topic; this one is asked again.
+var errHeldBack = errors.New("broker: an earlier message of this key waits")
+
+// Owed implements fold.Machine.
+func (b *Broker) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {
+	mid := log.ID([]byte(id))
+	m, ok := Get(rows, mid)
+	if !ok || m.State != StateCommitted || m.DueMs == 0 || m.DueMs > now.UnixMilli() {
+		return nil
+	}
+	return []fold.Effect{{ToSelf: true, Command: deliverDue{b, mid}}}
+}
+
+// Placed makes the command that records where a turn's deliveries went.
+func Placed(placed []fold.Placed) fold.Command {
+	f := PlacedAll{Places: make([]Place, len(placed))}
+	for i, p := range placed {
+		f.Places[i] = Place{ID: log.ID([]byte(p.ID)), Partition: p.Partition.Index, Offset: p.Offset}
+	}
+	return place(f)
+}
+
+type place PlacedAll
+
+// Decide implements fold.Command.
+func (c place) Decide(t *fold.Turn) (any, error) {
+	id := c.Places[0].ID
+	m, _ := Get(t.Rows(), id)
+	emit(t, id, m, "placed", PlacedAll(c))
+	return nil, nil
+}

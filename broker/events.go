@@ -1,0 +1,94 @@
+package broker
+
+import (
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
+)
+
+// Prepared is the fact that a half message was stored.
+type Prepared struct {
+	ID          log.ID          `json:"id"`
+	Name        string          `json:"name"` // the event's source and id, as claimed
+	Fingerprint log.Fingerprint `json:"fingerprint"`
+	Topic       string          `json:"topic"`
+	Producer    string          `json:"producer"`
+	Key         string          `json:"key"`
+	// Event is the CloudEvent in its JSON format, as it will be delivered.
+	Event jsontext.Value `json:"event"`
+	// DeliverAt and DeliverAfter delay the delivery: Unix ms, and ms from the commit. CheckAfter
+	// replaces the producer's time of the first back-check: ms from now.
+	DeliverAt    int64 `json:"deliverAt,omitzero"`
+	DeliverAfter int64 `json:"deliverAfter,omitzero"`
+	CheckAfter   int64 `json:"checkAfter,omitzero"`
+}
+
+// Decision is who decided a message, and why.
+type Decision struct {
+	ID     log.ID `json:"id"`
+	By     string `json:"by,omitzero"`
+	Reason string `json:"reason,omitzero"`
+}
+
+// Committed is the fact that a message is to be visible. With a Partition it became so in the same append.
+type Committed struct {
+	Decision
+	// Partition of the topic that has the message since this very append; nil if it must wait.
+	Partition *int32 `json:"partition,omitempty"`
+}
+
+// RolledBack is the fact that a message will never be visible.
+type RolledBack struct{ Decision }
+
+// Delivered is the fact that a committed message that had to wait became visible in this very append.
+type Delivered struct {
+	ID        log.ID `json:"id"`
+	Partition int32  `json:"partition"`
+}
+
+// Conflicted is the fact that someone wanted to decide otherwise than was decided (D2).
+type Conflicted struct {
+	Decision
+	Wanted   Input  `json:"wanted"`
+	Recorded string `json:"recorded"`
+}
+
+// PlacedAll is the fact that delivered messages got these offsets. It is written once for all
+// deliveries of a turn, by the turn after.
+type PlacedAll struct {
+	Places []Place `json:"places"`
+}
+
+// Place is where a message stands on its topic.
+type Place struct {
+	ID        log.ID     `json:"id"`
+	Partition int32      `json:"partition"`
+	Offset    log.Offset `json:"offset"`
+}
+
+// EventType is the type on the log.
+func (Prepared) EventType() string { return "remit.message.prepared.v1" }
+
+// EventType is the type on the log.
+func (Committed) EventType() string { return "remit.message.committed.v1" }
+
+// EventType is the type on the log.
+func (RolledBack) EventType() string { return "remit.message.rolledback.v1" }
+
+// EventType is the type on the log.
+func (Delivered) EventType() string { return "remit.message.delivered.v1" }
+
+// EventType is the type on the log.
+func (Conflicted) EventType() string { return "remit.message.conflicted.v1" }
+
+// EventType is the type on the log.
+func (PlacedAll) EventType() string { return "remit.message.placed.v1" }
+
+// Facts lists the facts of this package.
+func Facts() []fold.FactType {
+	return []fold.FactType{
+		fold.FactOf[Prepared](), fold.FactOf[Committed](), fold.FactOf[RolledBack](), fold.FactOf[Delivered](),
+		fold.FactOf[Conflicted](), fold.FactOf[PlacedAll](),
+	}
+}

@@ -1,0 +1,79 @@
+package fold
+
+import "sync"
+
+// ask is a command that waits, and who wants its result.
+type ask struct {
+	command Command
+	done    func(Result) // may be nil; runs on the partition's goroutine and MUST NOT block
+	door    bool
+}
+
+// inbox holds what a partition has been asked. Only doors are bounded: what remit itself owes is
+// bounded by what is open, and a loop that blocked on sending to another could wait for itself.
+type inbox struct {
+	doorMax int
+	wake    chan struct{} // holds one token while asks wait
+
+	mu     sync.Mutex
+	asks   []ask
+	doors  int
+	closed bool
+}
+
+func newInbox(doorMax int) *inbox {
+	return &inbox{doorMax: doorMax, wake: make(chan struct{}, 1)}
+}
+
+// put adds an ask, or says why not. It never blocks.
+func (b *inbox) put(a ask) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.closed:
+		return ErrStopped
+	case a.door && b.doors >= b.doorMax:
+		return ErrBusy
+	case a.door:
+		b.doors++
+	}
+	b.asks = append(b.asks, a)
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// take moves up to max asks into buf, oldest first.
+func (b *inbox) take(buf []ask, max int) []ask {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := min(max, len(b.asks))
+	buf = append(buf, b.asks[:n]...)
+	rest := copy(b.asks, b.asks[n:])
+	clear(b.asks[rest:])
+	b.asks = b.asks[:rest]
+	for _, a := range buf {
+		if a.door {
+			b.doors--
+		}
+	}
+	if rest > 0 {
+		select {
+		case b.wake <- struct{}{}:
+		default:
+		}
+	}
+	return buf
+}
+
+// close refuses what comes later and returns what still waits.
+func (b *inbox) close() []ask {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+	rest := b.asks
+	b.asks = nil
+	return rest
+}

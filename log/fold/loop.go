@@ -1,0 +1,437 @@
+package fold
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/remitlog/remit/log"
+)
+
+// loop is one partition that this node owns: its goroutine owns all the state, nothing else writes it.
+type loop struct {
+	n     *Node
+	p     int32
+	part  log.Partition
+	inbox *inbox
+	store *Store
+
+	next     log.Offset // of the next event
+	recorded time.Time  // of the last turn; time never goes back
+	turn     Turn
+	asks     []ask
+
+	// cursor is the last due row that has been looked at: all up to it have been started. nextDue is the
+	// time of the first one after it, as far as is known; zero means none.
+	cursor  string
+	nextDue time.Time
+	again   retries
+}
+
+func newLoop(n *Node, p int32) *loop {
+	l := &loop{n: n, p: p, part: log.Partition{Topic: n.opts.Topic, Index: p}, store: n.opts.Store, inbox: newInbox(n.opts.QueueMax)}
+	l.turn = Turn{core: l.part, rows: newOverlay(l.store.Reader(p)), apply: n.apply}
+	return l
+}
+
+// apply folds one event by all machines.
+func (n *Node) apply(rows Rows, e *Event) {
+	for _, b := range n.opts.Order {
+		n.opts.Machines[b].Apply(rows, e)
+	}
+}
+
+// guard turns what the fold panics with into an error: a broken invariant, or a store that cannot be read.
+func (l *loop) guard(f func() error) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case *InvariantError:
+			err = r
+		case *StoreError:
+			err = l.store.doubted(r)
+		default:
+			panic(r)
+		}
+	}()
+	return f()
+}
+
+// restore reads the log from where the store has come to its end.
+func (l *loop) restore(ctx context.Context) error {
+	return l.guard(func() error {
+		start := time.Now()
+		first, end, err := l.n.opts.Log.Bounds(ctx, l.part)
+		if err != nil {
+			return fmt.Errorf("fold: %w", err)
+		}
+		from := l.store.Offset(l.p)
+		switch {
+		case from > end:
+			return fmt.Errorf("%w: %s has folded %s/%d to offset %d, the log ends at %d", ErrAhead, l.store.opts.Dir, l.part.Topic, l.p, from, end)
+		case from < first:
+			return fmt.Errorf("fold: %s/%d begins at offset %d, offset %d is needed", l.part.Topic, l.p, first, from)
+		}
+		r := replay{log: l.n.opts.Log, part: l.part, facts: l.n.opts.Facts}
+		for l.next = from; l.next < end; {
+			events, err := r.read(ctx, l.next)
+			if err != nil {
+				return err
+			}
+			if l.next, err = l.store.fold(l.p, events, l.n.apply); err != nil {
+				return err
+			}
+		}
+		l.recorded = l.store.Recorded(l.p)
+		if f := l.n.opts.Listener.Restored; f != nil {
+			f(l.p, from, end, time.Since(start))
+		}
+		return nil
+	})
+}
+
+// replay reads and decodes a partition of the core topic.
+type replay struct {
+	log   log.Log
+	part  log.Partition
+	facts Facts
+}
+
+func (r replay) read(ctx context.Context, from log.Offset) ([]Event, error) {
+	records, err := r.log.Read(ctx, r.part, from, readBytes)
+	if err != nil {
+		return nil, fmt.Errorf("fold: %w", err)
+	}
+	events := make([]Event, len(records))
+	for i := range records {
+		if events[i], err = r.facts.Decode(records[i]); err != nil {
+			return nil, err
+		}
+	}
+	return events, nil
+}
+
+// fold applies events to the rows of a partition, as one batch, and returns the offset it has come to.
+func (s *Store) fold(p int32, events []Event, apply func(Rows, *Event)) (log.Offset, error) {
+	o, m := newOverlay(s.Reader(p)), meta{}
+	for i := range events {
+		apply(o, &events[i])
+		o.mark()
+		m.Offset, m.Recorded = events[i].Offset+1, events[i].Time.UnixMilli()
+	}
+	return m.Offset, s.commit(p, o, m)
+}
+
+// run decides until the node is closed, or fails.
+func (l *loop) run() {
+	defer l.drain()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	if err := l.guard(func() error { l.lookAhead(); return nil }); err != nil {
+		l.n.fail(err)
+		return
+	}
+	for {
+		timer.Reset(l.untilDue())
+		select {
+		case <-l.n.ctx.Done():
+			return
+		case <-l.inbox.wake:
+		case <-timer.C:
+		}
+		if err := l.guard(l.step); err != nil {
+			if l.n.ctx.Err() == nil {
+				l.n.fail(err)
+			}
+			return
+		}
+	}
+}
+
+// drain answers what still waits.
+func (l *loop) drain() {
+	for _, a := range append(l.asks, l.inbox.close()...) {
+		l.answer(a, Result{Err: ErrStopped})
+	}
+	l.asks = nil
+}
+
+func (l *loop) answer(a ask, r Result) {
+	r.Partition, r.End = l.p, l.next
+	if a.done != nil {
+		a.done(r)
+	}
+}
+
+// step takes one turn, and starts what is due.
+func (l *loop) step() error {
+	l.asks = l.inbox.take(l.asks[:0], TurnMax)
+	for len(l.asks) > 0 {
+		n, err := l.decide(l.asks)
+		if err != nil {
+			return err
+		}
+		l.asks = l.asks[n:]
+	}
+	return l.startDue()
+}
+
+// decide takes one turn over as many asks as its bytes allow, and returns how many.
+func (l *loop) decide(asks []ask) (int, error) {
+	t := &l.turn
+	t.missing = nil
+	for {
+		results := l.decideAll(t, asks)
+		asks := asks[:len(results)]
+		if len(t.records) == 0 && len(t.delivery) == 0 {
+			l.answerAll(asks, results)
+			return len(results), nil
+		}
+		began := time.Now()
+		offsets, err := l.n.opts.Log.Append(context.WithoutCancel(l.n.ctx), t.all()...)
+		var topic *log.TopicError
+		switch {
+		case err == nil:
+			if f := l.n.opts.Listener.Turned; f != nil {
+				f(l.p, len(asks), len(t.records), t.bytes, time.Since(began))
+			}
+			return len(results), l.landed(t, asks, results, offsets)
+		case errors.As(err, &topic) && topic.Partition.Topic != l.part.Topic && !t.missing[topic.Partition.Topic]:
+			if t.missing == nil {
+				t.missing = map[string]bool{}
+			}
+			t.missing[topic.Partition.Topic] = true // decide again, without it
+		case errors.Is(err, log.ErrUnknown), errors.Is(err, log.ErrClosed):
+			return 0, fmt.Errorf("fold: %s: %w", t, err) // only a restart, which reads, can tell
+		default:
+			for i := range results {
+				results[i] = Result{Err: err}
+			}
+			l.answerAll(asks, results)
+			return len(results), nil
+		}
+	}
+}
+
+// decideAll runs commands on a fresh overlay until the turn is full.
+func (l *loop) decideAll(t *Turn, asks []ask) []Result {
+	t.rows.reset()
+	t.Now = later(l.n.clock.now(), l.recorded)
+	t.next, t.bytes = l.next, 0
+	clear(t.records)
+	clear(t.delivery)
+	t.records, t.events, t.delivery = t.records[:0], t.events[:0], t.delivery[:0]
+	results := make([]Result, 0, len(asks))
+	for _, a := range asks {
+		answer, err := t.decide(a.command)
+		results = append(results, Result{Answer: answer, Err: err})
+		if t.bytes >= TurnBytesMax {
+			break
+		}
+	}
+	return results
+}
+
+// landed makes the turn the state, and only then answers and starts effects.
+func (l *loop) landed(t *Turn, asks []ask, results []Result, offsets []log.Offset) error {
+	n := len(t.events)
+	for i := range t.events {
+		if t.events[i].Offset != offsets[i] {
+			t.moved(offsets)
+			break
+		}
+	}
+	if n > 0 {
+		l.next = offsets[n-1] + 1
+		l.recorded = t.Now
+	}
+	if err := l.store.commit(l.p, t.rows, meta{Offset: l.next, Recorded: l.recorded.UnixMilli()}); err != nil {
+		return fmt.Errorf("fold: store %s: %w", l.store.opts.Dir, err)
+	}
+	l.answerAll(asks, results)
+	l.place(t, offsets[n:])
+	l.startNew(t)
+	return nil
+}
+
+func (l *loop) answerAll(asks []ask, results []Result) {
+	for i, a := range asks {
+		l.answer(a, results[i])
+	}
+}
+
+// place has the next turn record where deliveries went.
+func (l *loop) place(t *Turn, offsets []log.Offset) {
+	if len(offsets) == 0 || l.n.opts.Placed == nil {
+		return
+	}
+	placed := make([]Placed, len(offsets))
+	for i, d := range t.delivery {
+		placed[i] = Placed{ID: d.id, Partition: d.record.Partition, Offset: offsets[i]}
+	}
+	_ = l.inbox.put(ask{command: l.n.opts.Placed(placed)}) // refused only when stopping
+}
+
+// startNew starts what the turn has made due by now, and notes what will be due.
+func (l *loop) startNew(t *Turn) {
+	caughtUp := l.nextDue.IsZero() || l.nextDue.After(t.Now)
+	end := dueEnd(t.Now)
+	for key, value := range t.rows.rows {
+		if key[0] != dueTable || value == nil {
+			continue
+		}
+		switch at, machine, id := parseDue(key); {
+		case key <= l.cursor, caughtUp && key < end:
+			l.start(machine, id, key, 0)
+		default:
+			l.expect(at)
+		}
+	}
+	if caughtUp && end > l.cursor {
+		l.cursor = end
+	}
+}
+
+func (l *loop) expect(at time.Time) {
+	if l.nextDue.IsZero() || at.Before(l.nextDue) {
+		l.nextDue = at
+	}
+}
+
+// lookAhead finds when the first due row after the cursor is due.
+func (l *loop) lookAhead() {
+	l.nextDue = time.Time{}
+	for key := range l.store.Reader(l.p).Scan(max(l.cursor, string([]byte{dueTable})), string([]byte{dueTable + 1}), false) {
+		if key <= l.cursor {
+			continue
+		}
+		l.nextDue, _, _ = parseDue(key)
+		return
+	}
+}
+
+func (l *loop) untilDue() time.Duration {
+	next := l.nextDue
+	if len(l.again) > 0 && (next.IsZero() || l.again[0].at.Before(next)) {
+		next = l.again[0].at
+	}
+	if next.IsZero() {
+		return time.Hour
+	}
+	return max(next.Sub(l.n.clock.now()), 0) + time.Millisecond
+}
+
+// startDue starts what has become due, at a bounded pace, and what has failed and is to be started again.
+func (l *loop) startDue() error {
+	now := l.n.clock.now()
+	for started := 0; len(l.again) > 0 && !l.again[0].at.After(now) && started < PaceMax; started++ {
+		r := heap.Pop(&l.again).(retry)
+		if _, machine, id := parseDue(r.key); l.store.Reader(l.p).Get(r.key, false) != nil {
+			l.start(machine, id, r.key, r.attempt)
+		}
+	}
+	if l.nextDue.IsZero() || l.nextDue.After(now) {
+		return nil
+	}
+	started := 0
+	for key := range l.store.Reader(l.p).Scan(max(l.cursor, string([]byte{dueTable})), dueEnd(now), false) {
+		if key <= l.cursor {
+			continue
+		}
+		if started == PaceMax {
+			l.nextDue = now.Add(PaceEvery)
+			return nil
+		}
+		_, machine, id := parseDue(key)
+		l.start(machine, id, key, 0)
+		l.cursor = key
+		started++
+	}
+	l.cursor = max(l.cursor, dueEnd(now))
+	l.lookAhead()
+	return nil
+}
+
+// start asks the machine what the thing owes, and sends it on its way.
+func (l *loop) start(machine byte, id, key string, attempt int) {
+	m := l.n.opts.Machines[machine]
+	if m == nil {
+		panic(&InvariantError{Partition: l.p, Detail: fmt.Sprintf("due row of machine %q, which is not known: written by a newer version, or corruption", machine)})
+	}
+	for _, e := range m.Owed(l.store.Reader(l.p), id, l.n.clock.now()) {
+		l.send(e, key, attempt)
+	}
+}
+
+func (l *loop) send(e Effect, key string, attempt int) {
+	if e.ToSelf {
+		e.To = l.p
+	}
+	done := func(r Result) {
+		var back Command
+		if e.Answer != nil {
+			back = e.Answer(r)
+		}
+		switch {
+		case back != nil:
+			_ = l.inbox.put(ask{command: back, done: func(r Result) {
+				if r.Err != nil {
+					l.later(key, attempt, r.Err)
+				} else if e.Landed != nil {
+					e.Landed(r)
+				}
+			}})
+		case r.Err != nil:
+			_ = l.inbox.put(ask{command: failed{l, key, attempt, r.Err}})
+		}
+	}
+	if err := l.n.submit(e.To, ask{command: e.Command, done: done}); err != nil {
+		l.later(key, attempt, err)
+	}
+}
+
+// failed carries the news of a failed effect to the goroutine of its partition.
+type failed struct {
+	l       *loop
+	key     string
+	attempt int
+	err     error
+}
+
+func (f failed) Decide(*Turn) (any, error) {
+	f.l.later(f.key, f.attempt, f.err)
+	return nil, nil
+}
+
+// later has the due row looked at again. It runs on the partition's goroutine.
+func (l *loop) later(key string, attempt int, err error) {
+	delay := min(RetryMin<<min(attempt, 16), RetryMax)
+	heap.Push(&l.again, retry{at: l.n.clock.now().Add(delay), key: key, attempt: attempt + 1})
+	if f := l.n.opts.Listener.Failed; f != nil {
+		_, _, id := parseDue(key)
+		f(l.p, id, err, delay)
+	}
+}
+
+// retry is a due row whose effects have failed.
+type retry struct {
+	at      time.Time
+	key     string
+	attempt int
+}
+
+// retries is a heap by time.
+type retries []retry
+
+func (h retries) Len() int           { return len(h) }
+func (h retries) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
+func (h retries) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *retries) Push(x any)        { *h = append(*h, x.(retry)) }
+func (h *retries) Pop() any {
+	old := *h
+	last := old[len(old)-1]
+	*h = old[:len(old)-1]
+	return last
+}

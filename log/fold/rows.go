@@ -1,0 +1,147 @@
+package fold
+
+import (
+	"encoding/binary"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// Reader reads the rows of one partition. A row's key is its table's byte and the rest.
+type Reader interface {
+	// Get returns a row's value, nil if there is none. absentLikely says that it
+	// is probably not there, so that filters are asked first. The bytes must not be changed.
+	Get(key string, absentLikely bool) []byte
+}
+
+// Rows reads and writes the rows of one partition.
+type Rows interface {
+	Reader
+	Put(key string, value []byte)
+	Delete(key string)
+}
+
+// Scanner reads rows in key order. Only what is durable and folded can be scanned, not a turn's overlay.
+type Scanner interface {
+	Reader
+	// Scan yields the rows with from <= key < to, backwards if told.
+	Scan(from, to string, backwards bool) iter.Seq2[string, []byte]
+}
+
+// Table is the typed face of the rows whose keys begin with one byte. Rows are CBOR in its
+// core deterministic encoding (RFC 8949 section 4.2), so that equal rows have equal bytes and a
+// digest over them means something.
+type Table[V any] struct {
+	prefix       string
+	absentLikely bool
+}
+
+// NewTable returns the table of a byte, which no other table of the same store may use. The bytes 0 and
+// dueTable are the runtime's own.
+func NewTable[V any](prefix byte) Table[V] {
+	if prefix == 0 || prefix == dueTable {
+		panic(fmt.Sprintf("fold: table byte %q is the runtime's", prefix))
+	}
+	return Table[V]{prefix: string([]byte{prefix})}
+}
+
+// AbsentLikely returns the same table, whose rows are mostly asked for in vain.
+func (t Table[V]) AbsentLikely() Table[V] { t.absentLikely = true; return t }
+
+// Get returns the row of a key.
+func (t Table[V]) Get(r Reader, key string) (v V, ok bool) {
+	b := r.Get(t.prefix+key, t.absentLikely)
+	if b == nil {
+		return v, false
+	}
+	if err := cbor.Unmarshal(b, &v); err != nil {
+		panic(&StoreError{Key: t.prefix + key, Err: err})
+	}
+	return v, true
+}
+
+// Put sets the row of a key.
+func (t Table[V]) Put(r Rows, key string, v V) {
+	b, err := encMode.Marshal(v)
+	if err != nil {
+		panic(&InvariantError{Detail: fmt.Sprintf("a row of table %q cannot be encoded: %v", t.prefix, err)})
+	}
+	r.Put(t.prefix+key, b)
+}
+
+// Delete drops the row of a key.
+func (t Table[V]) Delete(r Rows, key string) { r.Delete(t.prefix + key) }
+
+// Scan yields the rows with from <= key < to; an empty to means the end of the table.
+func (t Table[V]) Scan(s Scanner, from, to string, backwards bool) iter.Seq2[string, V] {
+	end := t.prefix + to
+	if to == "" {
+		end = string([]byte{t.prefix[0] + 1})
+	}
+	return func(yield func(string, V) bool) {
+		for key, b := range s.Scan(t.prefix+from, end, backwards) {
+			var v V
+			if err := cbor.Unmarshal(b, &v); err != nil {
+				panic(&StoreError{Key: key, Err: err})
+			}
+			if !yield(key[len(t.prefix):], v) {
+				return
+			}
+		}
+	}
+}
+
+var encMode = func() cbor.EncMode {
+	m, err := cbor.CoreDetEncOptions().EncMode()
+	if err != nil {
+		panic(err)
+	}
+	return m
+}()
+
+// StoreError reports a store that cannot be read: it is in doubt, and is made again from the log at the
+// next start.
+type StoreError struct {
+	Key string
+	Err error
+}
+
+func (e *StoreError) Error() string { return fmt.Sprintf("fold: row %q: %v", e.Key, e.Err) }
+
+func (e *StoreError) Unwrap() error { return e.Err }
+
+// dueTable holds the due rows: byte, 8 bytes of milliseconds, machine's byte, id.
+const dueTable = 0x01
+
+// Due says that the thing id of a machine owes something from a time on. Machines set it where they fold
+// the fact that makes it so, and clear it (with the same time) where they fold the fact that ends it. What is due is found
+// in time order: it costs what is due.
+type Due struct{ machine byte }
+
+// DueOf returns the due rows of the machine registered under a byte.
+func DueOf(machine byte) Due { return Due{machine} }
+
+// Set adds a due row.
+func (d Due) Set(r Rows, at time.Time, id string) { r.Put(dueKey(at, d.machine, id), []byte{}) }
+
+// Clear drops a due row; nothing happens if it is not there.
+func (d Due) Clear(r Rows, at time.Time, id string) { r.Delete(dueKey(at, d.machine, id)) }
+
+const dueKeyHead = 1 + 8 + 1
+
+func dueKey(at time.Time, machine byte, id string) string {
+	b := make([]byte, dueKeyHead, dueKeyHead+len(id))
+	b[0] = dueTable
+	binary.BigEndian.PutUint64(b[1:], uint64(max(at.UnixMilli(), 0)))
+	b[9] = machine
+	return string(append(b, id...))
+}
+
+// dueEnd is the key after every due row with a time up to at.
+func dueEnd(at time.Time) string { return dueKey(at.Add(time.Millisecond), 0, "") }
+
+func parseDue(key string) (at time.Time, machine byte, id string) {
+	return time.UnixMilli(int64(binary.BigEndian.Uint64([]byte(key[1:9])))), key[9], key[dueKeyHead:]
+}

@@ -1,0 +1,452 @@
+package fold
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"iter"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/store"
+)
+
+// StoreOptions say where a fold keeps its rows.
+type StoreOptions struct {
+	Dir string
+	// Version names the rules that make the rows. A store made by another version is made again.
+	Version    string
+	Partitions int
+	// FS is where Dir is; the operating system's by default.
+	FS vfs.FS
+	// Cache may be shared by several stores.
+	Cache *pebble.Cache
+	// MemTableBytes bounds what is not flushed, together with FlushEvery.
+	MemTableBytes uint64
+	// FlushEvery bounds in time what a restart must read again.
+	FlushEvery time.Duration
+	// Doubt is told why a store is deleted and made again from the log.
+	Doubt func(dir string, why error)
+	// Fatal is told of what nothing can be folded after. The default stops the process.
+	Fatal  func(error)
+	Logger *slog.Logger
+}
+
+// EnsureDefaults fills in what was left out.
+func (o *StoreOptions) EnsureDefaults() {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = 32 << 20
+	}
+	if o.FlushEvery == 0 {
+		o.FlushEvery = 30 * time.Second
+	}
+	if o.Doubt == nil {
+		o.Doubt = func(string, error) {}
+	}
+}
+
+// Store keeps the rows of a fold in a Pebble without a write-ahead log. Each batch holds rows and the
+// partition's offset, so that whatever has been flushed is a consistent prefix of the fold.
+//
+//	key   = partition (2 bytes, big endian) | table (1 byte) | rest
+//	value = as the table has it; table 0 is the partition's own row: [offset, recorded ms]
+//
+// INVARIANT: rows and offset of one batch of events are committed together.
+type Store struct {
+	opts StoreOptions
+	db   *store.Store
+	stop chan struct{}
+	done sync.WaitGroup
+
+	mu      sync.Mutex
+	folded  []meta
+	changed chan struct{} // closed and replaced when folded moves
+	closed  bool
+}
+
+// meta is a partition's own row.
+type meta struct {
+	_        struct{} `cbor:",toarray"`
+	Offset   log.Offset
+	Recorded int64 // ms of the last event
+}
+
+const doubtFile = "DOUBT"
+
+// OpenStore opens a store, or makes it. One that is in doubt, damaged, or of another version is
+// deleted first: the log has all of it.
+func OpenStore(opts StoreOptions) (*Store, error) {
+	opts.EnsureDefaults()
+	if f, err := opts.FS.Open(doubt(opts)); err == nil {
+		_ = f.Close()
+		opts.Doubt(opts.Dir, errors.New("marked as in doubt by the last run"))
+		if err := opts.FS.RemoveAll(opts.Dir); err != nil {
+			return nil, fmt.Errorf("fold: store %s: %w", opts.Dir, err)
+		}
+	}
+	s, err := openStore(opts)
+	if err == nil || errors.Is(err, log.ErrLocked) || errors.Is(err, os.ErrPermission) {
+		return s, err
+	}
+	opts.Doubt(opts.Dir, err)
+	if err := opts.FS.RemoveAll(opts.Dir); err != nil {
+		return nil, fmt.Errorf("fold: store %s: %w", opts.Dir, err)
+	}
+	return openStore(opts)
+}
+
+func doubt(o StoreOptions) string { return o.FS.PathJoin(o.Dir, doubtFile) }
+
+var versionKey = []byte{0xff, 0xff, 0}
+
+func openStore(opts StoreOptions) (*Store, error) {
+	db, err := store.Open(opts.Dir, store.Options{
+		FS: opts.FS, Cache: opts.Cache, MemTableBytes: opts.MemTableBytes, DisableWAL: true, Filters: true,
+		Logger: opts.Logger, Fatal: opts.Fatal,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s := &Store{opts: opts, db: db, stop: make(chan struct{}), changed: make(chan struct{}), folded: make([]meta, opts.Partitions)}
+	if err := s.restore(); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	s.done.Go(s.flushing)
+	return s, nil
+}
+
+// restore reads how far each partition has come.
+func (s *Store) restore() error {
+	version := s.opts.Version + "/" + fmt.Sprint(s.opts.Partitions)
+	was, err := s.get(versionKey)
+	switch {
+	case err != nil:
+		return err
+	case was == nil:
+		return s.db.Set(versionKey, []byte(version), pebble.NoSync)
+	case string(was) != version:
+		return fmt.Errorf("fold: store %s was made by %q, this is %q", s.opts.Dir, was, version)
+	}
+	for p := range s.folded {
+		b, err := s.get(rowKey(int32(p), metaKey))
+		if err != nil {
+			return err
+		}
+		if b == nil {
+			continue
+		}
+		if err := cbor.Unmarshal(b, &s.folded[p]); err != nil {
+			return fmt.Errorf("fold: store %s partition %d: %w", s.opts.Dir, p, err)
+		}
+	}
+	return nil
+}
+
+const metaKey = "\x00"
+
+func rowKey(p int32, key string) []byte {
+	b := make([]byte, 0, 2+len(key))
+	b = binary.BigEndian.AppendUint16(b, uint16(p))
+	return append(b, key...)
+}
+
+func (s *Store) get(key []byte) ([]byte, error) {
+	v, c, err := s.db.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = c.Close() }()
+	return append(make([]byte, 0, len(v)), v...), nil
+}
+
+// flushing bounds in time what is not flushed.
+func (s *Store) flushing() {
+	tick := time.NewTicker(s.opts.FlushEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-s.stop:
+			return
+		case <-tick.C:
+			_, _ = s.db.AsyncFlush() // it fails only when the store is closed
+		}
+	}
+}
+
+// Offset returns the offset of the next event that a partition's rows do not have yet.
+func (s *Store) Offset(p int32) log.Offset {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.folded[p].Offset
+}
+
+// Recorded returns the time of the last event that a partition's rows have.
+func (s *Store) Recorded(p int32) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return time.UnixMilli(s.folded[p].Recorded)
+}
+
+// Position returns how far all partitions have come.
+func (s *Store) Position() log.Position {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.position()
+}
+
+func (s *Store) position() log.Position {
+	pos := make(log.Position, len(s.folded))
+	for p, m := range s.folded {
+		pos[int32(p)] = m.Offset
+	}
+	return pos
+}
+
+// Wait returns when the rows have everything up to pos, or with ctx's error.
+func (s *Store) Wait(ctx context.Context, pos log.Position) error {
+	for {
+		s.mu.Lock()
+		reached, changed, closed := s.covers(pos), s.changed, s.closed
+		s.mu.Unlock()
+		switch {
+		case reached:
+			return nil
+		case closed:
+			return ErrStopped
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+func (s *Store) covers(pos log.Position) bool {
+	for p, end := range pos {
+		if int(p) >= len(s.folded) || s.folded[p].Offset < end {
+			return false
+		}
+	}
+	return true
+}
+
+// commit makes an overlay the state of a partition that has come to offset.
+func (s *Store) commit(p int32, o *overlay, m meta) error {
+	b := s.db.NewBatch()
+	defer func() { _ = b.Close() }()
+	for key, value := range o.rows {
+		var err error
+		if value == nil {
+			err = b.Delete(rowKey(p, key), nil)
+		} else {
+			err = b.Set(rowKey(p, key), value, nil)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	row, err := encMode.Marshal(m)
+	if err != nil {
+		return err
+	}
+	if err := b.Set(rowKey(p, metaKey), row, nil); err != nil {
+		return err
+	}
+	if err := b.Commit(pebble.NoSync); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	s.folded[p] = m
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	return nil
+}
+
+// Reader returns the rows of a partition as they are folded so far. It panics with *StoreError when
+// the store cannot be read; [Store.Read] turns that into an error.
+func (s *Store) Reader(p int32) Scanner { return storeReader{s.db, p} }
+
+// Read runs f over a snapshot of a partition's rows, which reflects exactly the events below the
+// offset given.
+func (s *Store) Read(p int32, f func(rows Scanner, at log.Offset) error) (err error) {
+	snap := s.db.NewSnapshot()
+	defer func() { _ = snap.Close() }()
+	defer func() {
+		if r := recover(); r != nil {
+			broken, ok := r.(*StoreError)
+			if !ok {
+				panic(r)
+			}
+			err = s.doubted(broken)
+		}
+	}()
+	rows := storeReader{snap, p}
+	var m meta
+	if b := rows.Get(metaKey, false); b != nil {
+		if err := cbor.Unmarshal(b, &m); err != nil {
+			return s.doubted(err)
+		}
+	}
+	return f(rows, m.Offset)
+}
+
+// doubted marks the store, so that the next start makes it again.
+func (s *Store) doubted(why error) error {
+	f, err := s.opts.FS.Create(doubt(s.opts), vfs.WriteCategoryUnspecified)
+	if err == nil {
+		_, _ = io.WriteString(f, why.Error())
+		err = errors.Join(f.Sync(), f.Close())
+	}
+	return errors.Join(fmt.Errorf("fold: store %s is damaged; it is made again from the log at the next start: %w", s.opts.Dir, why), err)
+}
+
+// storeReader reads one partition of a store or of a snapshot of it.
+type storeReader struct {
+	db pebble.Reader
+	p  int32
+}
+
+func (r storeReader) Get(key string, absentLikely bool) []byte {
+	full := rowKey(r.p, key)
+	if absentLikely {
+		return r.seek(full)
+	}
+	v, c, err := r.db.Get(full)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		panic(&StoreError{Key: key, Err: err})
+	}
+	out := append(make([]byte, 0, len(v)), v...)
+	_ = c.Close()
+	return out
+}
+
+// seek is Get that asks the filters of all levels: Get itself skips them in the last one.
+func (r storeReader) seek(full []byte) []byte {
+	it, err := r.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
+	if err != nil {
+		panic(&StoreError{Key: string(full), Err: err})
+	}
+	var out []byte
+	if it.SeekPrefixGE(full) {
+		v, verr := it.ValueAndErr()
+		if err = verr; err == nil {
+			out = append(make([]byte, 0, len(v)), v...)
+		}
+	}
+	if err = errors.Join(err, it.Error(), it.Close()); err != nil {
+		panic(&StoreError{Key: string(full), Err: err})
+	}
+	return out
+}
+
+func (r storeReader) Scan(from, to string, backwards bool) iter.Seq2[string, []byte] {
+	return func(yield func(string, []byte) bool) {
+		it, err := r.db.NewIter(&pebble.IterOptions{LowerBound: rowKey(r.p, from), UpperBound: rowKey(r.p, to)})
+		if err != nil {
+			panic(&StoreError{Key: from, Err: err})
+		}
+		defer func() { _ = it.Close() }()
+		first, next := it.First, it.Next
+		if backwards {
+			first, next = it.Last, it.Prev
+		}
+		for ok := first(); ok; ok = next() {
+			v, err := it.ValueAndErr()
+			if err != nil {
+				panic(&StoreError{Key: from, Err: err})
+			}
+			if !yield(string(it.Key()[2:]), append(make([]byte, 0, len(v)), v...)) {
+				return
+			}
+		}
+		if err := it.Error(); err != nil {
+			panic(&StoreError{Key: from, Err: err})
+		}
+	}
+}
+
+// Digest returns the SHA-256 of all rows of a partition, and the offset they reflect. Equal folds of equal
+// logs have equal digests (V1).
+func (s *Store) Digest(p int32) (sum [sha256.Size]byte, at log.Offset, err error) {
+	err = s.Read(p, func(rows Scanner, offset log.Offset) error {
+		h := sha256.New()
+		for key, value := range rows.Scan("\x01", "\xff", false) {
+			hashRow(h, key, value)
+		}
+		at = offset
+		h.Sum(sum[:0])
+		return nil
+	})
+	return sum, at, err
+}
+
+func hashRow(h hash.Hash, key string, value []byte) {
+	var n [8]byte
+	binary.BigEndian.PutUint32(n[:4], uint32(len(key)))
+	binary.BigEndian.PutUint32(n[4:], uint32(len(value)))
+	h.Write(n[:])
+	io.WriteString(h, key)
+	h.Write(value)
+}
+
+// Durable returns the offset that a partition's rows would have after a power cut now: it alone counts for
+// restart, trim and reports.
+func (s *Store) Durable(p int32) (log.Offset, error) {
+	it, err := s.db.NewIter(&pebble.IterOptions{OnlyReadGuaranteedDurable: true})
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = it.Close() }()
+	key := rowKey(p, metaKey)
+	if !it.SeekGE(key) || string(it.Key()) != string(key) {
+		return 0, it.Error()
+	}
+	var m meta
+	v, err := it.ValueAndErr()
+	if err == nil {
+		err = cbor.Unmarshal(v, &m)
+	}
+	return m.Offset, err
+}
+
+// Flush makes everything folded so far durable.
+func (s *Store) Flush() error { return s.db.Flush() }
+
+// Close flushes and closes.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	close(s.changed)
+	s.changed = make(chan struct{})
+	s.mu.Unlock()
+	close(s.stop)
+	s.done.Wait()
+	return errors.Join(s.db.Flush(), s.db.Close())
+}

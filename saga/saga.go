@@ -1,0 +1,267 @@
+package saga
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/remitlog/remit/broker"
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/saga/accounts"
+)
+
+// Errors of commands.
+var (
+	// ErrUnknownActivity: no such activity. Check the id.
+	ErrUnknownActivity = errors.New("saga: unknown activity")
+	// ErrTooMuch: more than is held cannot be captured.
+	ErrTooMuch = errors.New("saga: more than is held")
+)
+
+// MismatchError says that an id stands for another activity (D4).
+type MismatchError struct{ Recorded Row }
+
+func (e *MismatchError) Error() string {
+	return fmt.Sprintf("saga: %s stands for other content", e.Recorded.ID)
+}
+
+// Row is an activity with its message: one row.
+type Row struct {
+	ID       log.ID
+	Message  broker.Message
+	Activity Activity
+}
+
+// Reply is the answer of commands: the activity as it now stands, whether an earlier command had made it
+// so, and whether what was asked for contradicts what stands (D2).
+type Reply struct {
+	Row
+	Replayed bool
+	Conflict bool
+}
+
+// Initiator makes what an activity of its kind tells.
+type Initiator interface {
+	// Message returns what the world is told when the activity is confirmed; false if nothing.
+	Message(r Row, amount int64, now time.Time) (topic string, e log.Event, ok bool)
+	// Context returns what the participants' views want to know.
+	Context(r Row) accounts.Context
+}
+
+// MachineByte is the saga's in due rows.
+const MachineByte = 's'
+
+var due = fold.DueOf(MachineByte)
+
+// Options of a Saga.
+type Options struct {
+	Partitions int
+	Topics     broker.Topics
+	Initiators map[Kind]Initiator
+	// Answered is told what a remote action has answered, once that is durable there. It runs on a partition's
+	// goroutine and must not block.
+	Answered func(id log.ID, verb accounts.Verb, answer accounts.Answer, at log.Position)
+}
+
+// Saga is the machine of activities.
+type Saga struct {
+	opts Options
+	// said is what remote actions have answered and no fact rests on yet, by partition: each is touched by the goroutine of its
+	// partition alone. It is lost with the process: what it said is asked again.
+	said []map[log.ID]heard
+}
+
+// heard is what was said in a phase.
+type heard struct {
+	phase Phase
+	said  Said
+}
+
+// New returns the machine.
+func New(opts Options) *Saga {
+	s := &Saga{opts: opts, said: make([]map[log.ID]heard, opts.Partitions)}
+	for i := range s.said {
+		s.said[i] = map[log.ID]heard{}
+	}
+	return s
+}
+
+// Get returns the row of an activity.
+func Get(rows fold.Reader, id log.ID) (Row, bool) {
+	m, ok := broker.Get(rows, id)
+	if !ok || m.Activity == nil {
+		return Row{}, false
+	}
+	r := Row{ID: id, Message: m}
+	if err := cbor.Unmarshal(m.Activity, &r.Activity); err != nil {
+		panic(&fold.StoreError{Key: id.String(), Err: err})
+	}
+	return r, true
+}
+
+func put(rows fold.Rows, r Row) {
+	b, err := cbor.Marshal(r.Activity)
+	if err != nil {
+		panic(err) // a struct of plain fields: it cannot be
+	}
+	r.Message.Activity = b
+	broker.Messages.Put(rows, string(r.ID[:]), r.Message)
+}
+
+// Apply implements fold.Machine.
+func (s *Saga) Apply(rows fold.Rows, e *fold.Event) {
+	switch f := e.Fact.(type) {
+	case Begun:
+		applyBegun(rows, e, f)
+	case Decided:
+		applyDecided(rows, e, f)
+	case Ended:
+		r := known(rows, e, f.ID)
+		if r.Activity.Phase != PhaseConfirming && r.Activity.Phase != PhaseCancelling {
+			fold.Broken(e, "activity %s in phase %s has ended", f.ID, r.Activity.Phase)
+		}
+		due.Clear(rows, time.UnixMilli(r.Message.DecidedMs), string(f.ID[:]))
+		r.Activity = r.Activity.ended(e.Time.UnixMilli())
+		put(rows, r)
+	}
+}
+
+func known(rows fold.Rows, e *fold.Event, id log.ID) Row {
+	r, ok := Get(rows, id)
+	if !ok {
+		fold.Broken(e, "activity %s is not there", id)
+	}
+	return r
+}
+
+func applyBegun(rows fold.Rows, e *fold.Event, f Begun) {
+	if _, ok := broker.Get(rows, f.ID); ok {
+		fold.Broken(e, "activity %s begins twice", f.ID)
+	}
+	r := Row{
+		ID: f.ID,
+		Message: broker.Message{
+			State: broker.StatePrepared, Fingerprint: f.Fingerprint, Begun: e.Offset, PreparedMs: e.Time.UnixMilli(), Key: f.Key,
+		},
+		Activity: Activity{
+			Kind: f.Kind, Phase: PhaseTrying, Name: f.Name, Reference: f.Reference, Parent: f.Parent, Manual: f.Manual,
+			DeadlineMs: f.Deadline, Refused: f.Refused, Actions: f.Actions,
+		},
+	}
+	if f.Refused == "" {
+		for _, x := range f.Actions {
+			if x.local(f.Key) && x.Order.Side == accounts.Debit {
+				accounts.ApplyHold(rows, e, x.Order.Account, x.Order.Amount)
+			}
+		}
+		if f.waits() {
+			due.Set(rows, e.Time, string(f.ID[:]))
+			due.Set(rows, time.UnixMilli(f.Deadline), string(f.ID[:]))
+		}
+	}
+	put(rows, r)
+}
+
+// waits reports whether the activity cannot be decided in the turn that begins it.
+func (f Begun) waits() bool {
+	a := Activity{Phase: PhaseTrying, Actions: f.Actions}
+	return f.Manual || len(a.Owes(f.Key, nil)) > 0
+}
+
+func applyDecided(rows fold.Rows, e *fold.Event, f Decided) {
+	r := known(rows, e, f.ID)
+	if r.Activity.Phase != PhaseTrying {
+		fold.Broken(e, "activity %s in phase %s is decided", f.ID, r.Activity.Phase)
+	}
+	id := string(f.ID[:])
+	due.Clear(rows, time.UnixMilli(r.Message.PreparedMs), id)
+	due.Clear(rows, time.UnixMilli(r.Activity.DeadlineMs), id)
+	release(rows, e, r)
+	accounts.ApplyPostings(rows, e, f.Postings)
+	r.Message.DecidedMs, r.Message.By, r.Message.Reason = e.Time.UnixMilli(), f.By, f.Reason
+	r.Message.State = broker.StateRolledBack
+	if f.Outcome == Confirm {
+		r.Message.State = broker.StateDelivered
+	}
+	r.Activity = r.Activity.after(r.Message.Key, f.Outcome, f.Amount, e.Time.UnixMilli())
+	if !r.Activity.Phase.Final() {
+		due.Set(rows, e.Time, id)
+	}
+	put(rows, r)
+}
+
+// release gives the local holds back: what was taken of them is posted.
+func release(rows fold.Rows, e *fold.Event, r Row) {
+	for _, x := range r.Activity.Actions {
+		if r.Activity.Refused == "" && x.local(r.Message.Key) && x.Order.Side == accounts.Debit {
+			accounts.ApplyRelease(rows, e, x.Order.Account, x.Order.Amount)
+		}
+	}
+}
+
+// Owed implements fold.Machine: the verbs that are owed to remote actions, and the deadline.
+func (s *Saga) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {
+	r, ok := Get(rows, log.ID([]byte(id)))
+	if !ok {
+		return nil
+	}
+	said := s.saidOf(r)
+	if outcome, _ := r.Activity.Verdict(r.Message.Key, said, now.UnixMilli()); outcome != "" {
+		return []fold.Effect{{ToSelf: true, Command: answered{saga: s, id: r.ID}}}
+	}
+	owed := r.Activity.Owes(r.Message.Key, said)
+	if len(owed) == 0 {
+		return nil
+	}
+	effects, context := make([]fold.Effect, len(owed)), s.opts.Initiators[r.Activity.Kind].Context(r)
+	for i, o := range owed {
+		effects[i] = s.effect(r.ID, o, context)
+	}
+	return effects
+}
+
+func (s *Saga) partition(id log.ID) int32 { return log.PartitionOf(id.Slot(), s.opts.Partitions) }
+
+// saidOf returns what has been said in the phase that the activity is in.
+func (s *Saga) saidOf(r Row) Said {
+	if h := s.said[s.partition(r.ID)][r.ID]; h.phase == r.Activity.Phase {
+		return h.said
+	}
+	return nil
+}
+
+func (s *Saga) note(r Row, action string, answer accounts.Answer) {
+	all := s.said[s.partition(r.ID)]
+	h := all[r.ID]
+	if h.phase != r.Activity.Phase {
+		h = heard{phase: r.Activity.Phase, said: Said{}}
+	}
+	h.said[action] = answer
+	all[r.ID] = h
+}
+
+// effect carries one verb to the partition of its account, and the answer back.
+func (s *Saga) effect(id log.ID, o Owed, c accounts.Context) fold.Effect {
+	return fold.Effect{
+		To:      log.PartitionOf(log.SlotOf(o.Action.Order.Account), s.opts.Partitions),
+		Command: accounts.Act{Verb: o.Verb, Activity: id, Action: o.Action.Name, Order: o.Action.Order, Context: c},
+		Answer: func(r fold.Result) fold.Command {
+			if r.Err != nil {
+				return nil
+			}
+			answer := r.Answer.(accounts.Answer)
+			if s.opts.Answered != nil {
+				s.opts.Answered(id, o.Verb, answer, r.Position())
+			}
+			return answered{saga: s, id: id, action: o.Action.Name, verb: o.Verb, answer: answer}
+		},
+		Landed: func(r fold.Result) {
+			if _, ended := r.Answer.(Ended); ended {
+				delete(s.said[s.partition(id)], id)
+			}
+		},
+	}
+}
