@@ -3,6 +3,7 @@ package log_test
 import (
 	"bytes"
 	"context"
+	jsonv1 "encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -17,6 +18,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/cloudevents/sdk-go/v2/types"
+	jsonv2 "github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/remitlog/remit/log"
@@ -542,6 +544,39 @@ func TestExtensionTypes(t *testing.T) {
 	if got, err = log.FromSDK(e.SDK()); err != nil || !reflect.DeepEqual(got.Extensions, typed) {
 		t.Errorf("SDK: %v, %v", got.Extensions, err)
 	}
+}
+
+// An event within other JSON is a structured one, for both JSON packages.
+func TestEventInsideJSON(t *testing.T) {
+	type message struct {
+		Event log.Event `json:"event"`
+	}
+	in := message{log.Event{ID: "1", Source: "/s", Type: "t", Key: "k", DataContentType: log.JSONContentType, Data: []byte(`{"a":1}`)}}
+	const want = `{"event":{"specversion":"1.0","id":"1","source":"/s","type":"t","datacontenttype":"application/json","partitionkey":"k","data":{"a":1}}}`
+	for _, c := range []struct {
+		marshal   func(any) ([]byte, error)
+		unmarshal func([]byte, any) error
+	}{
+		{jsonv1.Marshal, jsonv1.Unmarshal},
+		{func(v any) ([]byte, error) { return jsonv2.Marshal(v) }, func(b []byte, v any) error { return jsonv2.Unmarshal(b, v) }},
+	} {
+		b, err := c.marshal(in)
+		if err != nil || string(b) != want {
+			t.Errorf("%s, %v", b, err)
+		}
+		var back message
+		err = c.unmarshal(b, &back)
+		same(t, back.Event, err, in.Event)
+		if err := c.unmarshal([]byte(`{"event":{"id":"1"}}`), &back); !errors.Is(err, log.ErrNotEvent) {
+			t.Errorf("half an event: %v", err)
+		}
+	}
+	bad := log.Event{ID: "a\xff", Source: "/s", Type: "t"}
+	_, err := bad.MarshalStructured()
+	refused(t, "not UTF-8", err, log.ErrNotEvent, "id")
+	bad = log.Event{ID: "1", Source: "/s", Type: "t", Extensions: map[string]any{"x": struct{}{}}}
+	_, err = bad.MarshalStructured()
+	refused(t, "a struct", err, log.ErrNotEvent, "x")
 }
 
 func TestFromSDKRefuses(t *testing.T) {
