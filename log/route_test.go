@@ -52,6 +52,19 @@ func TestPartitionIsKgos(t *testing.T) {
 	}
 }
 
+// On a user's topic, of any number of partitions, too.
+func TestKeyPartitionIsKgos(t *testing.T) {
+	partitioner := kgo.StickyKeyPartitioner(nil).ForTopic("t")
+	r := rand.New(rand.NewPCG(4, 4))
+	for range 5000 {
+		key, partitions := randomKey(r), 1+r.IntN(Slots)
+		want := partitioner.Partition(&kgo.Record{Key: []byte(key)}, partitions)
+		if got := KeyPartition(key, partitions); int(got) != want {
+			t.Fatalf("%q of %d partitions: %d, kgo says %d", key, partitions, got, want)
+		}
+	}
+}
+
 func randomKey(r *rand.Rand) string {
 	b := make([]byte, 1+r.IntN(40))
 	for i := range b {
