@@ -159,17 +159,31 @@ func (r Request) holdFor() time.Duration {
 	return r.HoldFor
 }
 
-// Start begins a payment, and returns at once. done is called exactly once: when the payment is held or
-// refused, or when it is settled; or with an error, after which nothing may have begun (fold.ErrStopped alone leaves that
-// open). It runs on a partition's goroutine and must not block. claimed, which may be nil, is called when the name is claimed and the
-// payment waits at its partition, or will never: payments of one payer that are started one after the other's claimed begin in that order.
+// Start begins a payment, and returns at once: it is Claim and then Begin.
 func (s *Service) Start(r Request, claimed func(), done func(Answer, error)) {
-	if claimed == nil {
-		claimed = func() {}
-	}
+	s.Claim(r, func(c Claimed) {
+		s.Begin(c, done)
+		if claimed != nil {
+			claimed()
+		}
+	})
+}
+
+// Claimed is a request whose name stands for an id.
+type Claimed struct {
+	request  Request
+	id       log.ID
+	position log.Position
+	err      error
+}
+
+// Claim claims the name of a request, for Begin. done is called exactly once: before Claim returns if the request has an id, else on a
+// partition's goroutine, which it must not block. What went wrong is said by Begin.
+func (s *Service) Claim(r Request, done func(Claimed)) {
+	c := Claimed{request: r}
 	if id, ok := log.ParseID(r.ID); ok {
-		s.begin(r, id, nil, done)
-		claimed()
+		c.id = id
+		done(c)
 		return
 	}
 	claim := names.Claim{Named: names.Named{
@@ -177,20 +191,29 @@ func (s *Service) Start(r Request, claimed func(), done func(Answer, error)) {
 	}}
 	p := s.node.PartitionOf(names.Route(claim.Kind, claim.Name))
 	err := s.node.Submit(p, claim, func(res fold.Result) {
-		defer claimed()
-		if mismatch := (*names.MismatchError)(nil); errors.As(res.Err, &mismatch) {
-			go func() { done(Answer{}, s.mismatch(r, mismatch.Named.ID)) }() // it reads the log
-			return
+		if c.err = res.Err; c.err == nil {
+			c.id, c.position = res.Answer.(names.Named).ID, res.Position()
 		}
-		if res.Err != nil {
-			done(Answer{}, res.Err)
-			return
-		}
-		s.begin(r, res.Answer.(names.Named).ID, res.Position(), done)
+		done(c)
 	})
 	if err != nil {
-		claimed()
-		done(Answer{}, err)
+		c.err = err
+		done(c)
+	}
+}
+
+// Begin begins a payment whose name is claimed, and returns once it waits at its partition: payments of one payer begin in the
+// order in which Begin was called. done is called exactly once: when the payment is held or refused, or when it is settled; or with an
+// error, after which nothing may have begun (fold.ErrStopped alone leaves that open). It runs on a partition's goroutine and must not block.
+func (s *Service) Begin(c Claimed, done func(Answer, error)) {
+	mismatch := (*names.MismatchError)(nil)
+	switch {
+	case errors.As(c.err, &mismatch):
+		go func() { done(Answer{}, s.mismatch(c.request, mismatch.Named.ID)) }() // it reads the log
+	case c.err != nil:
+		done(Answer{}, c.err)
+	default:
+		s.begin(c.request, c.id, c.position, done)
 	}
 }
 
