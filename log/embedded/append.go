@@ -21,14 +21,12 @@ type partition struct {
 	log.Partition
 	topic uint32
 
-	// mu orders appends: it is held from giving offsets until Pebble has the batch, so that the order of offsets is
-	// that of the WAL. It is NOT held over the sync.
-	mu     sync.Mutex
+	// Guarded by Log.giving.
 	next   log.Offset // to give
 	latest int64      // of all rows given out
 	total  uint64
-	gone   bool // the topic was deleted
 
+	gone  atomic.Bool // the topic was deleted
 	first atomic.Int64
 	end   atomic.Int64 // durable: every reader stops here
 
@@ -77,11 +75,10 @@ type share struct {
 	places  []int // of the records in the Append; nil: all, in order
 	valueAt int   // in the Pebble batch
 	valueN  int
-	maxTime int64
 	base    log.Offset
 }
 
-// Append writes records as one row a partition, in one synced Pebble batch.
+// Append writes records as one row a partition, in one synced Pebble batch that it may share with other appends.
 func (l *Log) Append(ctx context.Context, records ...log.Record) ([]log.Offset, error) {
 	if err := errors.Join(ctx.Err(), log.CheckRecords(records)); err != nil {
 		return nil, fmt.Errorf("embedded: append: %w", err)
@@ -93,48 +90,63 @@ func (l *Log) Append(ctx context.Context, records ...log.Record) ([]log.Offset, 
 	if len(records) == 0 {
 		return nil, nil
 	}
+	r := requests.Get().(*request)
+	defer r.free()
+	return l.write(r, records)
+}
+
+func (l *Log) write(r *request, records []log.Record) ([]log.Offset, error) {
 	now := l.o.Clock()
-	shares, err := l.split(records)
-	if err != nil {
+	if err := r.split(*l.topics.Load(), records); err != nil {
 		return nil, err
 	}
-	return l.write(now, shares, len(records))
+	r.batch = l.store.NewBatch()
+	if err := r.encode(now); err != nil {
+		return nil, err
+	}
+	bytes := r.batch.Len()
+	if err := l.floor.take(bytes, now); err != nil {
+		return nil, err
+	}
+	if err := l.inLine(r); err != nil {
+		return nil, err
+	}
+	if f := l.o.Listener.Appended; f != nil {
+		f(len(records), bytes, l.o.Clock().Sub(now))
+	}
+	return r.offsets(len(records)), nil
 }
 
-func (l *Log) write(now time.Time, shares []share, records int) ([]log.Offset, error) {
-	b := l.store.NewBatch()
-	defer func() { _ = b.Close() }()
-	if err := encode(b, now, shares); err != nil {
-		return nil, err
-	}
-	if err := l.floor.take(b.Len(), now); err != nil {
-		return nil, err
-	}
-	bytes := b.Len()
-	if err := l.enqueue(b, shares); err != nil {
-		return nil, err
-	}
-	if err := b.SyncWait(); err != nil {
-		l.fail(fmt.Errorf("embedded: sync: %w", err))
-		return nil, fmt.Errorf("embedded: %w: sync failed: %v", log.ErrUnknown, err)
-	}
-	offsets, err := l.publish(shares, records)
-	if f := l.o.Listener.Appended; f != nil && err == nil {
-		f(records, bytes, l.o.Clock().Sub(now))
-	}
-	return offsets, err
+// request is one Append on its way.
+type request struct {
+	batch  *pebble.Batch
+	shares []share
+	one    [1]share  // most appends have one
+	leads  chan bool // true: lead the next group; false: done, with err
+	err    error
 }
 
-// split sorts records by partition, in the order in which the partitions are locked.
-func (l *Log) split(records []log.Record) ([]share, error) {
-	topics := *l.topics.Load()
+var requests = sync.Pool{New: func() any { return &request{leads: make(chan bool, 1)} }}
+
+func (r *request) free() {
+	if r.batch != nil {
+		_ = r.batch.Close()
+	}
+	*r = request{leads: r.leads}
+	requests.Put(r)
+}
+
+// split sorts records by partition, in the order of keys.
+func (r *request) split(topics map[string]*topic, records []log.Record) error {
 	same := true
 	for i := range records {
 		same = same && records[i].Partition == records[0].Partition
 	}
 	if same {
 		p, err := find(topics, records[0].Partition)
-		return []share{{partition: p, records: records}}, err
+		r.one[0] = share{partition: p, records: records}
+		r.shares = r.one[:]
+		return err
 	}
 	at := map[log.Partition]int{}
 	var shares []share
@@ -143,7 +155,7 @@ func (l *Log) split(records []log.Record) ([]share, error) {
 		if !ok {
 			p, err := find(topics, records[i].Partition)
 			if err != nil {
-				return nil, err
+				return err
 			}
 			s = len(shares)
 			at[records[i].Partition] = s
@@ -155,15 +167,16 @@ func (l *Log) split(records []log.Record) ([]share, error) {
 	slices.SortFunc(shares, func(a, b share) int {
 		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.Index, b.Index))
 	})
-	return shares, nil
+	r.shares = shares
+	return nil
 }
 
-// encode writes the rows into b, all but what is only known under the locks: offsets, latest and total.
-func encode(b *pebble.Batch, now time.Time, shares []share) error {
-	for i := range shares {
-		s := &shares[i]
+// encode writes the rows, all but what is only known when offsets are given: those, latest and total.
+func (r *request) encode(now time.Time) error {
+	for i := range r.shares {
+		s := &r.shares[i]
 		s.valueN = rowHeadLen + log.BatchLen(now, s.records)
-		op := b.SetDeferred(recordsKeyLen, s.valueN)
+		op := r.batch.SetDeferred(recordsKeyLen, s.valueN)
 		putRecordsKey(op.Key, s.topic, s.Index, 0)
 		if got := log.AppendBatch(op.Value[:rowHeadLen], now, s.records); len(got) != s.valueN {
 			return fmt.Errorf("embedded: %s/%d: a batch of %d bytes, %d were reckoned", s.Topic, s.Index, len(got), s.valueN)
@@ -171,81 +184,37 @@ func encode(b *pebble.Batch, now time.Time, shares []share) error {
 		if err := op.Finish(); err != nil {
 			return fmt.Errorf("embedded: %w", err)
 		}
-		s.valueAt = b.Len() - s.valueN
+		s.valueAt = r.batch.Len() - s.valueN
 	}
 	return nil
 }
 
-// enqueue gives offsets and hands b to Pebble. Partitions are locked in order and free again when Pebble has put b
-// into its WAL's queue; the sync is waited for elsewhere.
-func (l *Log) enqueue(b *pebble.Batch, shares []share) error {
-	for i := range shares {
-		shares[i].mu.Lock()
-		defer shares[i].mu.Unlock()
-		if shares[i].gone {
-			return unknownTopic(shares[i].Partition)
-		}
-	}
-	if l.hasFailed() {
-		return fmt.Errorf("embedded: %w: it failed: %v", log.ErrClosed, l.cause)
-	}
+// give patches the rows of r with their places; the record batches' checksums cover none of it.
+func (r *request) give() {
 	// INVARIANT: Pebble has read nothing of the batch yet, not even for an index: it has none. So it may still be written to.
-	repr := b.Repr()
-	for i := range shares {
-		shares[i].place(repr)
+	repr := r.batch.Repr()
+	for i := range r.shares {
+		r.shares[i].give(repr)
 	}
-	if err := l.apply(b); err != nil {
-		l.fail(err)
-		return fmt.Errorf("embedded: %w: %v", log.ErrUnknown, err)
-	}
-	for i := range shares {
-		shares[i].given()
-	}
-	return nil
 }
 
-// place patches the row with its place; the record batch's checksum covers none of it.
-func (s *share) place(repr []byte) {
-	s.base = s.next
+func (s *share) give(repr []byte) {
 	value := repr[s.valueAt : s.valueAt+s.valueN]
 	key := repr[s.valueAt-uvarintLen(s.valueN)-recordsKeyLen:][:recordsKeyLen]
 	batch := log.Batch(value[rowHeadLen:])
-	batch.SetBase(s.base)
-	s.maxTime = batch.MaxTime()
-	putRowHead(value, max(s.latest, s.maxTime), s.total+uint64(s.valueN))
-	putRecordsKey(key, s.topic, s.Index, s.base+log.Offset(len(s.records)-1))
-}
-
-// given moves what the next append begins with.
-func (s *share) given() {
-	s.next = s.base + log.Offset(len(s.records))
-	s.latest = max(s.latest, s.maxTime)
+	s.base = s.next
+	s.next += log.Offset(len(s.records))
+	s.latest = max(s.latest, batch.MaxTime())
 	s.total += uint64(s.valueN)
+	batch.SetBase(s.base)
+	putRowHead(value, s.latest, s.total)
+	putRecordsKey(key, s.topic, s.Index, s.next-1)
 }
 
-// apply: Pebble panics when its WAL has failed before.
-func (l *Log) apply(b *pebble.Batch) (err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("embedded: write: %v", r)
-		}
-	}()
-	if err := l.store.ApplyNoSyncWait(b, pebble.Sync); err != nil {
-		return fmt.Errorf("embedded: write: %w", err)
-	}
-	return nil
-}
-
-// publish moves the durable ends. An append that was synced was synced with all before it in the WAL, and so with all before
-// it in its partitions: an end may move over appends that have not returned yet.
-func (l *Log) publish(shares []share, records int) ([]log.Offset, error) {
-	if l.hasFailed() {
-		return nil, fmt.Errorf("embedded: %w: it failed: %v", log.ErrUnknown, l.cause)
-	}
-	offsets := make([]log.Offset, records)
-	for i := range shares {
-		s := &shares[i]
-		s.advance(s.base + log.Offset(len(s.records)))
+func (r *request) offsets(n int) []log.Offset {
+	offsets := make([]log.Offset, n)
+	for i := range r.shares {
+		s := &r.shares[i]
 		for j := range s.records {
 			at := j
 			if s.places != nil {
@@ -254,5 +223,5 @@ func (l *Log) publish(shares []share, records int) ([]log.Offset, error) {
 			offsets[at] = s.base + log.Offset(j)
 		}
 	}
-	return offsets, nil
+	return offsets
 }

@@ -38,6 +38,7 @@
 //	options.go    what can be chosen
 //	rows.go       how rows look
 //	append.go     the way in
+//	line.go       many appends, one write
 //	read.go       the way out
 //	topics.go     topics and their partitions
 //	retention.go  what is dropped, and when

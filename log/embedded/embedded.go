@@ -13,7 +13,7 @@ import (
 
 // Log is the embedded log. It implements [log.Log].
 //
-// Lock order: life, admin, partition.mu (by topic id, then index), partition.moving.
+// Lock order: life, admin, giving, partition.moving; line.mu is held alone.
 type Log struct {
 	o     Options
 	store *store.Store
@@ -29,6 +29,8 @@ type Log struct {
 	cause   error         // why, once failed is closed
 	failed  chan struct{} // closed when nothing may be acknowledged any more
 
+	line   line       // of appends
+	giving sync.Mutex // offsets, until Pebble has the batch
 	admin  sync.Mutex // changes of topics, and trims
 	nextID uint32
 	topics atomic.Pointer[map[string]*topic] // never changed in place
@@ -83,6 +85,10 @@ func (l *Log) fatal(cause error) {
 	os.Exit(1)
 }
 
+func (l *Log) closedBy() error {
+	return fmt.Errorf("embedded: %w: it failed: %v", log.ErrClosed, l.cause)
+}
+
 func (l *Log) hasFailed() bool {
 	select {
 	case <-l.failed:
@@ -95,7 +101,7 @@ func (l *Log) hasFailed() bool {
 // enter keeps the store open until leave. ErrClosed if it is not, or has failed.
 func (l *Log) enter() error {
 	if l.hasFailed() {
-		return fmt.Errorf("embedded: %w: it failed: %v", log.ErrClosed, l.cause)
+		return l.closedBy()
 	}
 	l.life.RLock()
 	if l.closed {
@@ -129,7 +135,7 @@ func (l *Log) Close() error {
 func (l *Log) end() error {
 	close(l.done)
 	if l.hasFailed() {
-		return fmt.Errorf("embedded: %w: it failed: %v", log.ErrClosed, l.cause)
+		return l.closedBy()
 	}
 	l.life.Lock()
 	l.closed = true

@@ -78,7 +78,7 @@ func (l *Log) wait(ctx context.Context, p *partition, from log.Offset) (log.Offs
 		if moved == nil {
 			return log.Offset(p.end.Load()), nil
 		}
-		if p.isGone() { // looked at after the channel was taken: a deletion either shows here, or closes it
+		if p.gone.Load() { // looked at after the channel was taken: a deletion either shows here, or closes it
 			return 0, unknownTopic(p.Partition)
 		}
 		select {
@@ -88,7 +88,7 @@ func (l *Log) wait(ctx context.Context, p *partition, from log.Offset) (log.Offs
 		case <-l.done:
 			return 0, fmt.Errorf("embedded: %w", log.ErrClosed)
 		case <-l.failed:
-			return 0, fmt.Errorf("embedded: %w: it failed: %v", log.ErrClosed, l.cause)
+			return 0, l.closedBy()
 		}
 	}
 }
@@ -99,12 +99,6 @@ func (p *partition) inRange(from log.Offset) error {
 		return &log.RangeError{Partition: p.Partition, From: from, First: first, End: end}
 	}
 	return nil
-}
-
-func (p *partition) isGone() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.gone
 }
 
 // walk gives visit the batches that hold [from, end), in order and in memory that is the caller's, until visit leaves no room.
@@ -166,7 +160,7 @@ func (p *partition) gap(at, found log.Offset) error {
 	if err := p.inRange(at); err != nil {
 		return err
 	}
-	if p.isGone() {
+	if p.gone.Load() {
 		return unknownTopic(p.Partition)
 	}
 	return p.corrupt(at, fmt.Errorf("there is no such record; the next is at %d", found))

@@ -73,7 +73,7 @@ func (l *Log) retain(now time.Time) {
 // retainPartition trims what is older than is to be kept, or more; either suffices, as with Kafka.
 func (l *Log) retainPartition(p *partition, c log.TopicConfig, now time.Time) error {
 	return l.change(context.Background(), func(map[string]*topic) error {
-		if p.isGone() {
+		if p.gone.Load() {
 			return nil
 		}
 		to := log.Offset(p.end.Load())

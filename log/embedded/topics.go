@@ -137,7 +137,7 @@ func (l *Log) DeleteTopic(ctx context.Context, name string) error {
 		}
 		l.replace(name, nil)
 		for _, p := range t.partitions {
-			p.remove()
+			l.remove(p)
 		}
 		b := l.store.NewBatch()
 		_ = b.Delete(topicKey(kindTopic, t.id), nil)
@@ -148,10 +148,10 @@ func (l *Log) DeleteTopic(ctx context.Context, name string) error {
 	})
 }
 
-func (p *partition) remove() {
-	p.mu.Lock()
-	p.gone = true
-	p.mu.Unlock()
+func (l *Log) remove(p *partition) {
+	l.giving.Lock() // appends look at it under this lock
+	p.gone.Store(true)
+	l.giving.Unlock()
 	p.moving.Lock()
 	defer p.moving.Unlock()
 	p.wake()
