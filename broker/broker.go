@@ -45,7 +45,7 @@ type Prepare struct{ Prepared }
 
 // Decide implements fold.Command.
 func (c Prepare) Decide(t *fold.Turn) (any, error) {
-	if m, ok := Get(t.Rows(), c.ID); ok {
+	if m, _, ok := Get(t.Rows(), c.ID); ok {
 		if m.Fingerprint != c.Fingerprint {
 			return nil, &MismatchError{m}
 		}
@@ -53,7 +53,7 @@ func (c Prepare) Decide(t *fold.Turn) (any, error) {
 	}
 	id := c.ID.String()
 	t.Emit(fold.Event{ID: id + "/prepared", Key: c.Key, Correlation: id, Fact: c.Prepared})
-	m, _ := Get(t.Rows(), c.ID)
+	m, _, _ := Get(t.Rows(), c.ID)
 	return Outcome{ID: c.ID, Message: m}, nil
 }
 
@@ -68,11 +68,11 @@ type Settle struct {
 
 // Decide implements fold.Command.
 func (c Settle) Decide(t *fold.Turn) (any, error) {
-	m, ok := Get(t.Rows(), c.ID)
+	m, plain, ok := Get(t.Rows(), c.ID)
 	switch {
 	case !ok:
 		return nil, ErrUnknownMessage
-	case m.Activity != nil:
+	case !plain:
 		return nil, ErrNotTried
 	}
 	next, err := Next(m.State, c.Input)
@@ -88,7 +88,7 @@ func (c Settle) Decide(t *fold.Turn) (any, error) {
 	} else if err := c.commit(t, m, d); err != nil {
 		return nil, err
 	}
-	m, _ = Get(t.Rows(), c.ID)
+	m, _, _ = Get(t.Rows(), c.ID)
 	return Outcome{ID: c.ID, Message: m}, nil
 }
 
@@ -160,7 +160,7 @@ type deliverDue struct {
 
 // Decide implements fold.Command.
 func (c deliverDue) Decide(t *fold.Turn) (any, error) {
-	m, ok := Get(t.Rows(), c.id)
+	m, _, ok := Get(t.Rows(), c.id)
 	if !ok || m.State != StateCommitted {
 		return nil, nil
 	}
@@ -185,7 +185,7 @@ var errHeldBack = errors.New("broker: an earlier message of this key waits")
 // Owed implements fold.Machine.
 func (b *Broker) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {
 	mid := log.ID([]byte(id))
-	m, ok := Get(rows, mid)
+	m, _, ok := Get(rows, mid)
 	if !ok || m.State != StateCommitted || m.DueMs == 0 || m.DueMs > now.UnixMilli() {
 		return nil
 	}
@@ -205,8 +205,7 @@ type place PlacedAll
 
 // Decide implements fold.Command.
 func (c place) Decide(t *fold.Turn) (any, error) {
-	id := c.Places[0].ID
-	m, _ := Get(t.Rows(), id)
-	emit(t, id, m, "placed", PlacedAll(c))
+	first := c.Places[0].ID.String()
+	t.Emit(fold.Event{ID: first + "/placed", Correlation: first, Fact: PlacedAll(c)})
 	return nil, nil
 }

@@ -1,7 +1,10 @@
 package broker
 
 import (
+	"slices"
 	"time"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
@@ -24,10 +27,18 @@ type Message struct {
 	DueMs       int64  // when it is owed to its topic; 0 when it is not, or waits behind another of its key
 	// DeliverAtMs and DeliverAfterMs are the delays that were asked for.
 	DeliverAtMs, DeliverAfterMs int64
-	// Activity is what package saga keeps of the activity whose message this is; nil for a plain message. Only saga
-	// moves such a row.
-	Activity []byte
 }
+
+// Row is a message with the activity whose message it is: one row.
+type Row struct {
+	_       struct{} `cbor:",toarray"`
+	Message Message
+	// Activity is what package saga keeps; nil for a plain message. Only saga moves a row that has one.
+	Activity cbor.RawMessage
+}
+
+// Table is the table of messages, and of activities.
+const Table = 'm'
 
 // MachineByte is the broker's in due rows.
 const MachineByte = 'b'
@@ -35,8 +46,8 @@ const MachineByte = 'b'
 var (
 	due = fold.DueOf(MachineByte)
 
-	// Messages are the rows, by the 16 bytes of the id. Package saga writes those that have an Activity.
-	Messages = fold.NewTable[Message]('m')
+	// rows are by the 16 bytes of the id. Most ids that are looked up are new.
+	messages = fold.NewTable[Row](Table).Ascending()
 
 	// waiting are the messages of a topic and key that are committed and must wait, in the order of decisions.
 	waiting = fold.NewTable[[]log.ID]('w')
@@ -45,8 +56,14 @@ var (
 	uses = fold.NewTable[int64]('u')
 )
 
-// Get returns the row of a message.
-func Get(rows fold.Reader, id log.ID) (Message, bool) { return Messages.Get(rows, string(id[:])) }
+// Get returns the row of a message, and whether it is a plain one: it has no activity.
+func Get(rows fold.Reader, id log.ID) (m Message, plain, ok bool) {
+	r, ok := messages.Get(rows, string(id[:]))
+	return r.Message, isNull(r.Activity), ok
+}
+
+// isNull reports whether b is nothing, or CBOR's null.
+func isNull(b cbor.RawMessage) bool { return len(b) == 0 || len(b) == 1 && b[0] == 0xf6 }
 
 // InUse returns how many messages of a topic are prepared or not yet delivered in a partition.
 func InUse(rows fold.Reader, topic string) int64 {
@@ -74,16 +91,16 @@ func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
 	}
 }
 
-func put(rows fold.Rows, id log.ID, m Message) { Messages.Put(rows, string(id[:]), m) }
+func put(rows fold.Rows, id log.ID, m Message) { messages.Put(rows, string(id[:]), Row{Message: m}) }
 
 // moved returns the message after in, which must be legal: it has happened.
 func moved(rows fold.Rows, e *fold.Event, id log.ID, in Input) Message {
-	m, ok := Get(rows, id)
+	m, plain, ok := Get(rows, id)
 	if !ok {
 		fold.Broken(e, "message %s is not there", id)
 	}
 	next, err := Next(m.State, in)
-	if err != nil || m.Activity != nil || next == m.State {
+	if err != nil || !plain || next == m.State {
 		fold.Broken(e, "message %s in state %s takes %q: %v", id, m.State, in, err)
 	}
 	m.State = next
@@ -91,7 +108,7 @@ func moved(rows fold.Rows, e *fold.Event, id log.ID, in Input) Message {
 }
 
 func applyPrepared(rows fold.Rows, e *fold.Event, f Prepared) {
-	if _, ok := Get(rows, f.ID); ok {
+	if _, _, ok := Get(rows, f.ID); ok {
 		fold.Broken(e, "message %s is prepared twice", f.ID)
 	}
 	put(rows, f.ID, Message{
@@ -140,7 +157,7 @@ func must(e *fold.Event, s State, in Input) State {
 // queue adds a message to those that wait for its topic, and reports whether it is the first of its key.
 func queue(rows fold.Rows, id log.ID, m Message) bool {
 	ids, _ := waiting.Get(rows, waitKey(m))
-	waiting.Put(rows, waitKey(m), append(ids, id))
+	waiting.Put(rows, waitKey(m), append(slices.Clone(ids), id))
 	return len(ids) == 0
 }
 
@@ -164,7 +181,7 @@ func applyDelivered(rows fold.Rows, e *fold.Event, id log.ID, m Message) {
 		return
 	}
 	waiting.Put(rows, waitKey(m), ids)
-	next, ok := Get(rows, ids[0])
+	next, _, ok := Get(rows, ids[0])
 	if !ok {
 		fold.Broken(e, "message %s waits and is not there", ids[0])
 	}

@@ -32,8 +32,11 @@ func (f Fingerprint) MarshalText() ([]byte, error) {
 
 // UnmarshalText reads what MarshalText wrote.
 func (f *Fingerprint) UnmarshalText(b []byte) error {
-	if n, err := hex.Decode(f[:], b); err != nil || n != len(f) || len(b) != 2*len(f) {
-		return fmt.Errorf("log: %q is no fingerprint", b)
+	if len(b) != hex.EncodedLen(len(f)) {
+		return fmt.Errorf("log: %d characters are no fingerprint", len(b))
+	}
+	if _, err := hex.Decode(f[:], b); err != nil {
+		return fmt.Errorf("log: fingerprint: %w", err)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package log
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -118,7 +119,14 @@ func (id ID) IsZero() bool { return id == ID{} }
 func (id ID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() }
 
 // UnmarshalText reads what MarshalText wrote.
-func (id *ID) UnmarshalText(b []byte) error { return (*uuid.UUID)(id).UnmarshalText(b) }
+func (id *ID) UnmarshalText(b []byte) error {
+	parsed, ok := ParseID(string(b))
+	if !ok && string(b) != (ID{}).String() {
+		return fmt.Errorf("log: %q is no id", b)
+	}
+	*id = parsed
+	return nil
+}
 
 // MarshalBinary keeps ids at 16 bytes in stored rows.
 func (id ID) MarshalBinary() ([]byte, error) { return id[:], nil }

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
 	"github.com/remitlog/remit/broker"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
@@ -30,10 +28,18 @@ func (e *MismatchError) Error() string {
 
 // Row is an activity with its message: one row.
 type Row struct {
-	ID       log.ID
+	ID log.ID
+	stored
+}
+
+// stored is broker.Row with what it leaves to this package.
+type stored struct {
+	_        struct{} `cbor:",toarray"`
 	Message  broker.Message
 	Activity Activity
 }
+
+var activities = fold.NewTable[stored](broker.Table).Ascending()
 
 // Reply is the answer of commands: the activity as it now stands, whether an earlier command had made it
 // so, and whether what was asked for contradicts what stands (D2).
@@ -89,27 +95,13 @@ func New(opts Options) *Saga {
 	return s
 }
 
-// Get returns the row of an activity.
+// Get returns the row of an activity; false also for a plain message.
 func Get(rows fold.Reader, id log.ID) (Row, bool) {
-	m, ok := broker.Get(rows, id)
-	if !ok || m.Activity == nil {
-		return Row{}, false
-	}
-	r := Row{ID: id, Message: m}
-	if err := cbor.Unmarshal(m.Activity, &r.Activity); err != nil {
-		panic(&fold.StoreError{Key: id.String(), Err: err})
-	}
-	return r, true
+	r, ok := activities.Get(rows, string(id[:]))
+	return Row{ID: id, stored: r}, ok && r.Activity.Phase != ""
 }
 
-func put(rows fold.Rows, r Row) {
-	b, err := cbor.Marshal(r.Activity)
-	if err != nil {
-		panic(err) // a struct of plain fields: it cannot be
-	}
-	r.Message.Activity = b
-	broker.Messages.Put(rows, string(r.ID[:]), r.Message)
-}
+func put(rows fold.Rows, r Row) { activities.Put(rows, string(r.ID[:]), r.stored) }
 
 // Apply implements fold.Machine.
 func (s *Saga) Apply(rows fold.Rows, e *fold.Event) {
@@ -138,11 +130,10 @@ func known(rows fold.Rows, e *fold.Event, id log.ID) Row {
 }
 
 func applyBegun(rows fold.Rows, e *fold.Event, f Begun) {
-	if _, ok := broker.Get(rows, f.ID); ok {
+	if _, ok := activities.Get(rows, string(f.ID[:])); ok {
 		fold.Broken(e, "activity %s begins twice", f.ID)
 	}
-	r := Row{
-		ID: f.ID,
+	r := Row{ID: f.ID, stored: stored{
 		Message: broker.Message{
 			State: broker.StatePrepared, Fingerprint: f.Fingerprint, Begun: e.Offset, PreparedMs: e.Time.UnixMilli(), Key: f.Key,
 		},
@@ -150,7 +141,7 @@ func applyBegun(rows fold.Rows, e *fold.Event, f Begun) {
 			Kind: f.Kind, Phase: PhaseTrying, Name: f.Name, Reference: f.Reference, Parent: f.Parent, Manual: f.Manual,
 			DeadlineMs: f.Deadline, Refused: f.Refused, Actions: f.Actions,
 		},
-	}
+	}}
 	if f.Refused == "" {
 		for _, x := range f.Actions {
 			if x.local(f.Key) && x.Order.Side == accounts.Debit {

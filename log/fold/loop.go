@@ -32,7 +32,7 @@ type loop struct {
 
 func newLoop(n *Node, p int32) *loop {
 	l := &loop{n: n, p: p, part: log.Partition{Topic: n.opts.Topic, Index: p}, store: n.opts.Store, inbox: newInbox(n.opts.QueueMax)}
-	l.turn = Turn{core: l.part, rows: newOverlay(l.store.Reader(p)), apply: n.apply}
+	l.turn = Turn{core: l.part, rows: newOverlay(l.store.writers[p]), apply: n.apply}
 	return l
 }
 
@@ -115,7 +115,7 @@ func (r replay) read(ctx context.Context, from log.Offset) ([]Event, error) {
 
 // fold applies events to the rows of a partition, as one batch, and returns the offset it has come to.
 func (s *Store) fold(p int32, events []Event, apply func(Rows, *Event)) (log.Offset, error) {
-	o, m := newOverlay(s.Reader(p)), meta{}
+	o, m := newOverlay(s.writers[p]), meta{}
 	for i := range events {
 		apply(o, &events[i])
 		o.mark()
@@ -278,8 +278,8 @@ func (l *loop) place(t *Turn, offsets []log.Offset) {
 func (l *loop) startNew(t *Turn) {
 	caughtUp := l.nextDue.IsZero() || l.nextDue.After(t.Now)
 	end := dueEnd(t.Now)
-	for key, value := range t.rows.rows {
-		if key[0] != dueTable || value == nil {
+	for key, r := range t.rows.rows {
+		if key[0] != dueTable || r.gone {
 			continue
 		}
 		switch at, machine, id := parseDue(key); {
@@ -303,7 +303,7 @@ func (l *loop) expect(at time.Time) {
 // lookAhead finds when the first due row after the cursor is due.
 func (l *loop) lookAhead() {
 	l.nextDue = time.Time{}
-	for key := range l.store.Reader(l.p).Scan(max(l.cursor, string([]byte{dueTable})), string([]byte{dueTable + 1}), false) {
+	for key := range l.store.scanner(l.p).scan(max(l.cursor, string([]byte{dueTable})), string([]byte{dueTable + 1}), false) {
 		if key <= l.cursor {
 			continue
 		}
@@ -328,7 +328,7 @@ func (l *loop) startDue() error {
 	now := l.n.clock.now()
 	for started := 0; len(l.again) > 0 && !l.again[0].at.After(now) && started < PaceMax; started++ {
 		r := heap.Pop(&l.again).(retry)
-		if _, machine, id := parseDue(r.key); l.store.Reader(l.p).Get(r.key, false) != nil {
+		if _, machine, id := parseDue(r.key); l.store.scanner(l.p).get(r.key, anyKey) != nil {
 			l.start(machine, id, r.key, r.attempt)
 		}
 	}
@@ -336,7 +336,7 @@ func (l *loop) startDue() error {
 		return nil
 	}
 	started := 0
-	for key := range l.store.Reader(l.p).Scan(max(l.cursor, string([]byte{dueTable})), dueEnd(now), false) {
+	for key := range l.store.scanner(l.p).scan(max(l.cursor, string([]byte{dueTable})), dueEnd(now), false) {
 		if key <= l.cursor {
 			continue
 		}
@@ -360,7 +360,7 @@ func (l *loop) start(machine byte, id, key string, attempt int) {
 	if m == nil {
 		panic(&InvariantError{Partition: l.p, Detail: fmt.Sprintf("due row of machine %q, which is not known: written by a newer version, or corruption", machine)})
 	}
-	for _, e := range m.Owed(l.store.Reader(l.p), id, l.n.clock.now()) {
+	for _, e := range m.Owed(l.store.writers[l.p], id, l.n.clock.now()) {
 		l.send(e, key, attempt)
 	}
 }

@@ -4,35 +4,29 @@ package fold
 // undo lets a command that fails leave nothing behind.
 type overlay struct {
 	below Reader
-	rows  map[string][]byte // nil value: deleted
+	rows  map[string]*row
 	undo  []undoRow
 }
 
 type undoRow struct {
-	key   string
-	value []byte
-	there bool
+	key string
+	row *row // nil: there was none
 }
 
 func newOverlay(below Reader) *overlay {
-	return &overlay{below: below, rows: make(map[string][]byte, 64)}
+	return &overlay{below: below, rows: make(map[string]*row, 64)}
 }
 
-func (o *overlay) Get(key string, absentLikely bool) []byte {
-	if v, ok := o.rows[key]; ok {
-		return v
+func (o *overlay) get(key string, how lookup) *row {
+	if r, ok := o.rows[key]; ok {
+		return r
 	}
-	return o.below.Get(key, absentLikely)
+	return o.below.get(key, how)
 }
 
-func (o *overlay) Put(key string, value []byte) { o.set(key, value) }
-
-func (o *overlay) Delete(key string) { o.set(key, nil) }
-
-func (o *overlay) set(key string, value []byte) {
-	old, there := o.rows[key]
-	o.undo = append(o.undo, undoRow{key, old, there})
-	o.rows[key] = value
+func (o *overlay) set(key string, r *row) {
+	o.undo = append(o.undo, undoRow{key, o.rows[key]})
+	o.rows[key] = r
 }
 
 // mark makes what has been set so far stay.
@@ -41,9 +35,8 @@ func (o *overlay) mark() { o.undo = o.undo[:0] }
 // rollback drops what was set since mark.
 func (o *overlay) rollback() {
 	for i := len(o.undo) - 1; i >= 0; i-- {
-		u := o.undo[i]
-		if u.there {
-			o.rows[u.key] = u.value
+		if u := o.undo[i]; u.row != nil {
+			o.rows[u.key] = u.row
 		} else {
 			delete(o.rows, u.key)
 		}
@@ -55,4 +48,81 @@ func (o *overlay) rollback() {
 func (o *overlay) reset() {
 	clear(o.rows)
 	o.mark()
+}
+
+// recent keeps the rows that a partition has used lately, decoded, above its store. It is touched by the goroutine
+// that writes the partition alone, and changes when an overlay has become the state.
+//
+// It is two generations of rows: when the younger is full it becomes the older, whose rows are
+// forgotten unless they were used again.
+type recent struct {
+	below      Scanner
+	young, old map[string]*row
+	// horizon is, of each ascending table that was asked, a key that no row outside of here is beyond. A key beyond
+	// it that is not here is not there.
+	horizon map[byte]string
+}
+
+// recentMax is how many rows a generation holds.
+const recentMax = 4096
+
+func newRecent(below Scanner) *recent {
+	return &recent{below: below, young: map[string]*row{}, horizon: map[byte]string{}}
+}
+
+func (c *recent) get(key string, how lookup) *row {
+	if r, ok := c.young[key]; ok {
+		return r
+	}
+	r, ok := c.old[key]
+	switch {
+	case ok:
+	case how == ascending && key > c.last(key[0]):
+	default:
+		r = c.below.get(key, how)
+	}
+	if r != nil {
+		c.keep(key, r)
+	}
+	return r
+}
+
+func (c *recent) keep(key string, r *row) {
+	if len(c.young) >= recentMax {
+		c.forget()
+	}
+	c.young[key] = r
+}
+
+// forget drops the older generation.
+func (c *recent) forget() {
+	for key := range c.old {
+		if last, ok := c.horizon[key[0]]; ok && key > last {
+			c.horizon[key[0]] = key
+		}
+	}
+	c.young, c.old = make(map[string]*row, recentMax), c.young
+}
+
+// last returns the horizon of a table: at first the last key of the store, which has all rows that are not in an overlay.
+func (c *recent) last(table byte) string {
+	if last, ok := c.horizon[table]; ok {
+		return last
+	}
+	c.horizon[table] = ""
+	for key := range c.below.scan(string([]byte{table}), string([]byte{table + 1}), true) {
+		c.horizon[table] = key
+		break
+	}
+	return c.horizon[table]
+}
+
+// landed takes the rows of an overlay that is the state now. Those that are gone are kept as such: the older
+// generation may still have them.
+func (c *recent) landed(o *overlay) {
+	for key, r := range o.rows {
+		if key[0] != dueTable { // due rows are read in order, from the store
+			c.keep(key, r)
+		}
+	}
 }

@@ -9,33 +9,62 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// Reader reads the rows of one partition. A row's key is its table's byte and the rest.
+// Reader reads the rows of one partition, through a [Table].
 type Reader interface {
-	// Get returns a row's value, nil if there is none. absentLikely says that it
-	// is probably not there, so that filters are asked first. The bytes must not be changed.
-	Get(key string, absentLikely bool) []byte
+	// get returns a row, nil if there is none.
+	get(key string, how lookup) *row
 }
 
-// Rows reads and writes the rows of one partition.
+// Rows reads and writes the rows of one partition, through a [Table].
 type Rows interface {
 	Reader
-	Put(key string, value []byte)
-	Delete(key string)
+	set(key string, r *row)
 }
 
-// Scanner reads rows in key order. Only what is durable and folded can be scanned, not a turn's overlay.
+// Scanner reads rows in key order too. Only what is durable and folded can be scanned, not a turn's overlay.
 type Scanner interface {
 	Reader
-	// Scan yields the rows with from <= key < to, backwards if told.
-	Scan(from, to string, backwards bool) iter.Seq2[string, []byte]
+	// scan yields the rows with from <= key < to, backwards if told.
+	scan(from, to string, backwards bool) iter.Seq2[string, []byte]
+}
+
+// lookup says what is known of a table's keys, so that a row that is not there costs little.
+type lookup uint8
+
+const (
+	// anyKey: nothing is known.
+	anyKey lookup = iota
+	// mostlyAbsent: filters are asked first.
+	mostlyAbsent
+	// ascending: new keys are mostly greater than all there are; a key beyond them costs nothing.
+	ascending
+)
+
+// row is a row's value: decoded, encoded, or both. It is encoded when it reaches the store, and decoded when it is first asked for.
+type row struct {
+	bytes []byte
+	value any
+	gone  bool // deleted
+}
+
+// encoded returns the row as the store has it.
+func (r *row) encoded() []byte {
+	if r.bytes != nil {
+		return r.bytes
+	}
+	b, err := encMode.Marshal(r.value)
+	if err != nil {
+		panic(&InvariantError{Detail: fmt.Sprintf("a row of %T cannot be encoded: %v", r.value, err)})
+	}
+	return b
 }
 
 // Table is the typed face of the rows whose keys begin with one byte. Rows are CBOR in its
 // core deterministic encoding (RFC 8949 section 4.2), so that equal rows have equal bytes and a
 // digest over them means something.
 type Table[V any] struct {
-	prefix       string
-	absentLikely bool
+	prefix string
+	how    lookup
 }
 
 // NewTable returns the table of a byte, which no other table of the same store may use. The bytes 0 and
@@ -47,32 +76,37 @@ func NewTable[V any](prefix byte) Table[V] {
 	return Table[V]{prefix: string([]byte{prefix})}
 }
 
-// AbsentLikely returns the same table, whose rows are mostly asked for in vain.
-func (t Table[V]) AbsentLikely() Table[V] { t.absentLikely = true; return t }
+// MostlyAbsent returns the same table, whose rows are mostly asked for in vain.
+func (t Table[V]) MostlyAbsent() Table[V] { t.how = mostlyAbsent; return t }
 
-// Get returns the row of a key.
+// Ascending returns the same table, whose keys begin with an id: in time order, so that a new one lies beyond
+// the old.
+func (t Table[V]) Ascending() Table[V] { t.how = ascending; return t }
+
+// Get returns the row of a key. INVARIANT: rows are values: whatever a row points to, its slices too, is shared with
+// later readers and MUST NOT be changed.
 func (t Table[V]) Get(r Reader, key string) (v V, ok bool) {
-	b := r.Get(t.prefix+key, t.absentLikely)
-	if b == nil {
+	w := r.get(t.prefix+key, t.how)
+	if w == nil || w.gone {
 		return v, false
 	}
-	if err := cbor.Unmarshal(b, &v); err != nil {
+	if v, ok = w.value.(V); ok {
+		return v, true
+	}
+	if err := cbor.Unmarshal(w.encoded(), &v); err != nil {
 		panic(&StoreError{Key: t.prefix + key, Err: err})
+	}
+	if w.value == nil {
+		w.value = v
 	}
 	return v, true
 }
 
 // Put sets the row of a key.
-func (t Table[V]) Put(r Rows, key string, v V) {
-	b, err := encMode.Marshal(v)
-	if err != nil {
-		panic(&InvariantError{Detail: fmt.Sprintf("a row of table %q cannot be encoded: %v", t.prefix, err)})
-	}
-	r.Put(t.prefix+key, b)
-}
+func (t Table[V]) Put(r Rows, key string, v V) { r.set(t.prefix+key, &row{value: v}) }
 
 // Delete drops the row of a key.
-func (t Table[V]) Delete(r Rows, key string) { r.Delete(t.prefix + key) }
+func (t Table[V]) Delete(r Rows, key string) { r.set(t.prefix+key, &row{gone: true}) }
 
 // Scan yields the rows with from <= key < to; an empty to means the end of the table.
 func (t Table[V]) Scan(s Scanner, from, to string, backwards bool) iter.Seq2[string, V] {
@@ -81,7 +115,7 @@ func (t Table[V]) Scan(s Scanner, from, to string, backwards bool) iter.Seq2[str
 		end = string([]byte{t.prefix[0] + 1})
 	}
 	return func(yield func(string, V) bool) {
-		for key, b := range s.Scan(t.prefix+from, end, backwards) {
+		for key, b := range s.scan(t.prefix+from, end, backwards) {
 			var v V
 			if err := cbor.Unmarshal(b, &v); err != nil {
 				panic(&StoreError{Key: key, Err: err})
@@ -124,10 +158,14 @@ type Due struct{ machine byte }
 func DueOf(machine byte) Due { return Due{machine} }
 
 // Set adds a due row.
-func (d Due) Set(r Rows, at time.Time, id string) { r.Put(dueKey(at, d.machine, id), []byte{}) }
+func (d Due) Set(r Rows, at time.Time, id string) {
+	r.set(dueKey(at, d.machine, id), &row{bytes: []byte{}})
+}
 
 // Clear drops a due row; nothing happens if it is not there.
-func (d Due) Clear(r Rows, at time.Time, id string) { r.Delete(dueKey(at, d.machine, id)) }
+func (d Due) Clear(r Rows, at time.Time, id string) {
+	r.set(dueKey(at, d.machine, id), &row{gone: true})
+}
 
 const dueKeyHead = 1 + 8 + 1
 

@@ -72,6 +72,9 @@ type Store struct {
 	stop chan struct{}
 	done sync.WaitGroup
 
+	// writers are what folds read through; each is touched by the goroutine that writes its partition alone.
+	writers []*recent
+
 	mu      sync.Mutex
 	folded  []meta
 	changed chan struct{} // closed and replaced when folded moves
@@ -125,6 +128,9 @@ func openStore(opts StoreOptions) (*Store, error) {
 	if err := s.restore(); err != nil {
 		_ = db.Close()
 		return nil, err
+	}
+	for p := range int32(opts.Partitions) {
+		s.writers = append(s.writers, newRecent(storeReader{db, p}))
 	}
 	s.done.Go(s.flushing)
 	return s, nil
@@ -253,12 +259,12 @@ func (s *Store) covers(pos log.Position) bool {
 func (s *Store) commit(p int32, o *overlay, m meta) error {
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
-	for key, value := range o.rows {
+	for key, r := range o.rows {
 		var err error
-		if value == nil {
+		if r.gone {
 			err = b.Delete(rowKey(p, key), nil)
 		} else {
-			err = b.Set(rowKey(p, key), value, nil)
+			err = b.Set(rowKey(p, key), r.encoded(), nil)
 		}
 		if err != nil {
 			return err
@@ -274,6 +280,7 @@ func (s *Store) commit(p int32, o *overlay, m meta) error {
 	if err := b.Commit(pebble.NoSync); err != nil {
 		return err
 	}
+	s.writers[p].landed(o)
 	s.mu.Lock()
 	s.folded[p] = m
 	close(s.changed)
@@ -282,9 +289,9 @@ func (s *Store) commit(p int32, o *overlay, m meta) error {
 	return nil
 }
 
-// Reader returns the rows of a partition as they are folded so far. It panics with *StoreError when
-// the store cannot be read; [Store.Read] turns that into an error.
-func (s *Store) Reader(p int32) Scanner { return storeReader{s.db, p} }
+// scanner returns the rows of a partition as they are folded so far. It panics with *StoreError when the store cannot be
+// read.
+func (s *Store) scanner(p int32) Scanner { return storeReader{s.db, p} }
 
 // Read runs f over a snapshot of a partition's rows, which reflects exactly the events below the
 // offset given.
@@ -302,7 +309,7 @@ func (s *Store) Read(p int32, f func(rows Scanner, at log.Offset) error) (err er
 	}()
 	rows := storeReader{snap, p}
 	var m meta
-	if b := rows.Get(metaKey, false); b != nil {
+	if b := rows.bytes(metaKey, anyKey); b != nil {
 		if err := cbor.Unmarshal(b, &m); err != nil {
 			return s.doubted(err)
 		}
@@ -326,9 +333,17 @@ type storeReader struct {
 	p  int32
 }
 
-func (r storeReader) Get(key string, absentLikely bool) []byte {
+func (r storeReader) get(key string, how lookup) *row {
+	b := r.bytes(key, how)
+	if b == nil {
+		return nil
+	}
+	return &row{bytes: b}
+}
+
+func (r storeReader) bytes(key string, how lookup) []byte {
 	full := rowKey(r.p, key)
-	if absentLikely {
+	if how != anyKey {
 		return r.seek(full)
 	}
 	v, c, err := r.db.Get(full)
@@ -343,7 +358,7 @@ func (r storeReader) Get(key string, absentLikely bool) []byte {
 	return out
 }
 
-// seek is Get that asks the filters of all levels: Get itself skips them in the last one.
+// seek is a Get that asks the filters of all levels: Get itself skips them in the last one.
 func (r storeReader) seek(full []byte) []byte {
 	it, err := r.db.NewIter(&pebble.IterOptions{UseL6Filters: true})
 	if err != nil {
@@ -362,7 +377,7 @@ func (r storeReader) seek(full []byte) []byte {
 	return out
 }
 
-func (r storeReader) Scan(from, to string, backwards bool) iter.Seq2[string, []byte] {
+func (r storeReader) scan(from, to string, backwards bool) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		it, err := r.db.NewIter(&pebble.IterOptions{LowerBound: rowKey(r.p, from), UpperBound: rowKey(r.p, to)})
 		if err != nil {
@@ -393,7 +408,7 @@ func (r storeReader) Scan(from, to string, backwards bool) iter.Seq2[string, []b
 func (s *Store) Digest(p int32) (sum [sha256.Size]byte, at log.Offset, err error) {
 	err = s.Read(p, func(rows Scanner, offset log.Offset) error {
 		h := sha256.New()
-		for key, value := range rows.Scan("\x01", "\xff", false) {
+		for key, value := range rows.scan("\x01", "\xff", false) {
 			hashRow(h, key, value)
 		}
 		at = offset

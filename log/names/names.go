@@ -49,7 +49,7 @@ type claim struct {
 	Fingerprint log.Fingerprint
 }
 
-var claims = fold.NewTable[claim]('n').AbsentLikely()
+var claims = fold.NewTable[claim]('n').MostlyAbsent()
 
 // Route returns the routing key of a name: the name is owned by the partition of its own hash.
 func Route(kind Kind, name string) string { return string(kind) + "/" + name }

@@ -79,8 +79,8 @@ type action struct {
 var (
 	accounts  = fold.NewTable[Account]('a')
 	internals = fold.NewTable[int64]('i') // balances of Transit and Outside, by name and currency
-	cashes    = fold.NewTable[cash]('c').AbsentLikely()
-	actions   = fold.NewTable[action]('h')
+	cashes    = fold.NewTable[cash]('c').MostlyAbsent()
+	actions   = fold.NewTable[action]('h').Ascending()
 )
 
 func cashKey(account, name string) string { return account + "/" + name }

@@ -119,8 +119,8 @@ type given struct {
 }
 
 var (
-	givens  = fold.NewTable[given]('g').AbsentLikely()
-	refunds = fold.NewTable[log.ID]('r').AbsentLikely() // by payment id and the refund's name
+	givens  = fold.NewTable[given]('g').Ascending()
+	refunds = fold.NewTable[log.ID]('r').Ascending() // by payment id and the refund's name
 )
 
 func refundKey(payment log.ID, name string) string { return string(payment[:]) + name }

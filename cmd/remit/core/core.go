@@ -1,13 +1,13 @@
 // Package core puts remit together on a log: the machines, their doors, and the views that follow.
 //
-//	         doors (api)
-//	           │ commands                         queries
-//	           ▼                                     ▲
-//	 names · broker · saga · accounts · payments     │
-//	           │ fold.Node, one goroutine a partition │
-//	           ▼                                     │
-//	    log ── remit.events ──▶ fold.Follower ──▶ transactions · consumerrecords · merchantquery
-//	     └──── users' topics, payments
+//	        doors (api)
+//	          │ commands                         queries
+//	          ▼                                     ▲
+//	names · broker · saga · accounts · payments     │
+//	          │ fold.Node, one goroutine a partition │
+//	          ▼                                     │
+//	   log ── remit.events ──▶ fold.Follower ──▶ transactions · consumerrecords · merchantquery
+//	    └──── users' topics, payments
 package core
 
 import (
