@@ -123,6 +123,9 @@ func NewService(l log.Log) *Service {
 // Serve completes the service.
 func (s *Service) Serve(n *fold.Node, g *saga.Saga) { s.node, s.saga = n, g }
 
+// Now is the time of the node: what CreatedAt is measured in.
+func (s *Service) Now() time.Time { return s.node.Now() }
+
 // Answered wakes who waits for a payment or refund to be settled. It is saga.Options.Answered.
 func (s *Service) Answered(id log.ID, verb accounts.Verb, answer accounts.Answer, at log.Position) {
 	if verb == accounts.VerbHold && answer.Result == accounts.ResultDone {
