@@ -25,6 +25,7 @@ type Log struct {
 	ending sync.Once
 	tasks  sync.WaitGroup
 
+	opened  atomic.Bool
 	failing sync.Once
 	cause   error         // why, once failed is closed
 	failed  chan struct{} // closed when nothing may be acknowledged any more
@@ -53,7 +54,7 @@ func Open(o Options) (*Log, error) {
 		return nil, openError(&o, err)
 	}
 	l.store = s
-	if err := l.load(); err != nil {
+	if err := l.begin(); err != nil {
 		closed := s.Close() // first: what is said of it is read from the files
 		return nil, errors.Join(openError(&o, err), closed)
 	}
@@ -63,7 +64,18 @@ func Open(o Options) (*Log, error) {
 	return l, nil
 }
 
-// fail stops acknowledging, then calls Fatal. Only the first cause counts.
+// begin loads, and returns also what failed in the background meanwhile.
+func (l *Log) begin() error {
+	err := l.load()
+	l.opened.Store(err == nil)
+	if l.hasFailed() {
+		err = l.cause
+	}
+	return err
+}
+
+// fail stops acknowledging, then calls Fatal; as long as the log is being opened, Open says it instead. Only the first
+// cause counts.
 //
 // INVARIANT: failed is closed BEFORE Fatal is called and before the append that failed returns; publish looks at
 // it before it moves a durable end.
@@ -71,7 +83,9 @@ func (l *Log) fail(cause error) {
 	l.failing.Do(func() {
 		l.cause = cause
 		close(l.failed)
-		l.fatal(cause)
+		if l.opened.Load() {
+			l.fatal(cause)
+		}
 	})
 }
 

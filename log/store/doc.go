@@ -29,5 +29,6 @@
 //	ledger.go   the witness's own file: three slots, one of which is always whole
 //	check.go    comparing the ledger with the files
 //	view.go     reading a store that is refused, changing nothing
+//	adopt.go    going on with what is left of it
 //	ballast.go  room that is kept to be given up when the disk is full
 package store

@@ -16,18 +16,23 @@ import (
 type stopper struct {
 	once  sync.Once
 	fatal func(error)
-	cause chan error // the first cause, for Open
+	held  chan error // why the first of Pebble's goroutines was held, for Open
 }
 
 func newStopper(fatal func(error)) *stopper {
-	return &stopper{fatal: fatal, cause: make(chan error, 1)}
+	return &stopper{fatal: fatal, held: make(chan error, 1)}
 }
 
-func (s *stopper) stop(err error) {
-	s.once.Do(func() {
-		s.cause <- err
-		s.fatal(err)
-	})
+func (s *stopper) stop(err error) { s.once.Do(func() { s.fatal(err) }) }
+
+// hold stops, and never returns.
+func (s *stopper) hold(err error) {
+	s.stop(err)
+	select {
+	case s.held <- err:
+	default:
+	}
+	select {} // Fatal did not end the process; nothing more comes from this goroutine
 }
 
 // logger gives Pebble's words to slog. Pebble's information is for who debugs Pebble.
@@ -45,8 +50,7 @@ func (l *logger) Errorf(format string, args ...any) {
 
 // Fatalf never returns: Pebble's state is undefined behind it.
 func (l *logger) Fatalf(format string, args ...any) {
-	l.stop.stop(fmt.Errorf("store: "+format, args...))
-	select {} // Fatal did not end the process; nothing more comes from this goroutine
+	l.stop.hold(fmt.Errorf("store: "+format, args...))
 }
 
 // listener turns what Pebble notices about durability into a stop.

@@ -31,7 +31,7 @@ type Options struct {
 	// Logger takes what Pebble says. Nil discards it.
 	Logger *slog.Logger
 	// Fatal is called when nothing may be acknowledged any more. It should end the process and not return; if it
-	// returns, the goroutine of Pebble that failed is held for ever. Nil means: log, and exit with code 1.
+	// returns, the goroutine of Pebble that failed is held for ever, and the directory stays locked. Nil means: log, and exit with code 1.
 	Fatal func(error)
 
 	// DisableWAL is for stores that another log can rebuild.
@@ -53,8 +53,9 @@ type Options struct {
 
 	// ReadOnly opens without changing or deleting any file.
 	ReadOnly bool
-	// Adopt takes a store as it stands: mismatches and a missing witness are ignored, and a new one is begun. It
-	// is for a person who has decided to go on with what is left.
+	// Adopt takes a store as it stands: a mismatch or a missing witness is passed over, and a new witness is begun. A WAL
+	// that does not match is cut before its first byte in doubt; it and those after it stay beside as *.doubt. It is for a
+	// person who has decided to go on with what is left.
 	Adopt bool
 	// Tune may change what is left of Pebble's options; what this package fixes is set after it.
 	Tune func(*pebble.Options)

@@ -50,7 +50,11 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{lock: lock, stop: newStopper(o.Fatal), done: make(chan struct{})}
-	if err := s.open(dir, &o, lock); err != nil {
+	err = s.open(dir, &o, lock)
+	if held := (*heldError)(nil); errors.As(err, &held) {
+		return nil, err
+	}
+	if err != nil {
 		return nil, errors.Join(err, s.release())
 	}
 	return s, nil
@@ -59,9 +63,10 @@ func Open(dir string, o Options) (*Store, error) {
 // open: the check comes BEFORE anything is opened; Pebble, given the chance, deletes what it does not know.
 func (s *Store) open(dir string, o *Options, lock *pebble.Lock) error {
 	found, err := inspect(o.FS, dir)
-	if o.Adopt && errors.Is(err, log.ErrCorrupt) {
+	if c := (*log.CorruptError)(nil); o.Adopt && errors.As(err, &c) {
 		o.Logger.Warn("store: adopted as it stands", "dir", dir, "error", err)
-		found.ledger.claims, found.ledger.born, err = nil, false, nil
+		found.ledger.claims, found.ledger.born = nil, false
+		err = setAside(o.FS, dir, c)
 	}
 	if err != nil {
 		return err
@@ -131,10 +136,16 @@ func openPebble(dir string, po *pebble.Options, stop *stopper) (*pebble.DB, erro
 	select {
 	case r := <-opened:
 		return r.db, openError(dir, r.err)
-	case err := <-stop.cause:
-		return nil, err
+	case err := <-stop.held:
+		return nil, &heldError{err}
 	}
 }
+
+// heldError: a goroutine of Pebble is held, with Pebble's locks, and others of it may still run. Nothing that they use
+// may be closed or given free.
+type heldError struct{ error }
+
+func (e *heldError) Unwrap() error { return e.error }
 
 func openError(dir string, err error) error {
 	switch {

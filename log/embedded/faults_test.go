@@ -1,0 +1,821 @@
+package embedded_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/logtest"
+)
+
+var seeds = flag.Int("seeds", 12, "power cuts to try")
+
+var ctx = context.Background()
+
+func options(t *testing.T, fs vfs.FS) embedded.Options {
+	return embedded.Options{Dir: "log", FS: fs, MemTableBytes: 256 << 10, Fatal: func(err error) { t.Errorf("fatal: %v", err) }}
+}
+
+func open(t *testing.T, o embedded.Options) *embedded.Log {
+	t.Helper()
+	l, err := embedded.Open(o)
+	must(t, err)
+	return l
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func part(i int) log.Partition { return log.Partition{Topic: "t", Index: int32(i)} }
+
+func rec(p int, v string) log.Record { return log.Record{Partition: part(p), Value: []byte(v)} }
+
+func withTopic(t *testing.T, l *embedded.Log, partitions int) {
+	t.Helper()
+	must(t, l.CreateTopic(ctx, log.TopicConfig{Name: "t", Partitions: partitions}))
+}
+
+// readAll returns the values of a partition, and fails unless offsets run without a gap (E4).
+func readAll(t *testing.T, l *embedded.Log, p log.Partition) (first log.Offset, values []string) {
+	t.Helper()
+	first, end, err := l.Bounds(ctx, p)
+	must(t, err)
+	for at := first; at < end; {
+		rs, err := l.Read(ctx, p, at, 64<<10)
+		must(t, err)
+		for _, r := range rs {
+			if r.Offset != at {
+				t.Fatalf("%v: offset %d, want %d", p, r.Offset, at)
+			}
+			values = append(values, string(r.Value))
+			at++
+		}
+	}
+	return first, values
+}
+
+// E2: while a sync is under way nobody sees its record. Pebble alone shows it.
+func TestReadableIsDurable(t *testing.T) {
+	disk, mem := &logtest.Disk{}, vfs.NewCrashableMem()
+	l := open(t, options(t, disk.FS(mem)))
+	withTopic(t, l, 1)
+	_, err := l.Append(ctx, rec(0, "before"))
+	must(t, err)
+	read := make(chan string, 1)
+	go func() {
+		rs, err := l.Read(ctx, part(0), 1, 100)
+		if err != nil || len(rs) != 1 {
+			read <- fmt.Sprint(rs, err)
+			return
+		}
+		read <- string(rs[0].Value)
+	}()
+
+	arrived, release := disk.HoldSyncs()
+	done := make(chan error, 1)
+	go func() {
+		_, err := l.Append(ctx, rec(0, "paid"))
+		done <- err
+	}()
+	<-arrived // Pebble has the row, and the disk does not
+	if _, end, err := l.Bounds(ctx, part(0)); err != nil || end != 1 {
+		t.Fatal("the end moved before the sync:", end, err)
+	}
+	if rs, err := l.Read(ctx, part(0), 0, 1<<20); err != nil || len(rs) != 1 {
+		t.Fatal("read before the sync:", rs, err)
+	}
+	cut := mem.CrashClone(vfs.CrashCloneCfg{})
+	select {
+	case v := <-read:
+		t.Fatal("a waiting reader got", v)
+	case err := <-done:
+		t.Fatal("acknowledged before the sync", err)
+	default:
+	}
+	release()
+	must(t, <-done)
+	if v := <-read; v != "paid" {
+		t.Fatal(v)
+	}
+	must(t, l.Close())
+
+	l = open(t, options(t, cut))
+	if _, vs := readAll(t, l, part(0)); !slices.Equal(vs, []string{"before"}) {
+		t.Fatal(vs)
+	}
+	must(t, l.Close())
+}
+
+// world is what a run of appends knows for sure.
+type world struct {
+	mu    sync.Mutex
+	acked map[string]log.Offset // "partition value" -> offset
+	seen  map[string]log.Offset // what readers saw
+	begun map[string][]int      // value -> its partitions
+}
+
+// E1, E2, E3, E4 under power cuts at any moment, with whatever part of the unsynced data the disk kept.
+func TestPowerCuts(t *testing.T) {
+	for seed := range uint64(*seeds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) { powerCut(t, seed) })
+	}
+}
+
+func powerCut(t *testing.T, seed uint64) {
+	const partitions = 4
+	rng := rand.New(rand.NewPCG(seed, 11))
+	w := &world{acked: map[string]log.Offset{}, seen: map[string]log.Offset{}, begun: map[string][]int{}}
+	fs := vfs.NewCrashableMem()
+	trimmed := make([]log.Offset, partitions)
+	for round := range 3 {
+		l := open(t, options(t, fs))
+		withTopic(t, l, partitions)
+		w.check(t, l, partitions, trimmed)
+		stop, cancel := context.WithCancel(ctx)
+		var wg sync.WaitGroup
+		for i := range 6 {
+			wg.Go(func() { w.write(stop, l, seed, round, i, partitions) })
+		}
+		for p := range partitions {
+			wg.Go(func() { w.read(stop, l, p) })
+		}
+		enough := 20 + rng.IntN(250)
+		w.until(enough)
+		if p := rng.IntN(partitions); rng.IntN(2) == 0 {
+			first, end, err := l.Bounds(ctx, part(p))
+			must(t, err)
+			to := first + log.Offset(rng.Int64N(int64(end-first)+1))
+			must(t, l.Trim(ctx, part(p), to))
+			trimmed[p] = to
+		}
+		// INVARIANT of the test: what is known for sure is looked at before the cut, and more may be true by then.
+		w.mu.Lock()
+		acked, seen := maps.Clone(w.acked), maps.Clone(w.seen)
+		cut := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+		w.mu.Unlock()
+		cancel()
+		wg.Wait()
+		must(t, l.Close())
+		w.acked, w.seen = acked, seen
+		fs = cut
+	}
+	l := open(t, options(t, fs))
+	w.check(t, l, partitions, trimmed)
+	must(t, l.Close())
+}
+
+func (w *world) until(n int) {
+	for start := -1; ; {
+		w.mu.Lock()
+		have := len(w.acked)
+		w.mu.Unlock()
+		if start < 0 {
+			start = have
+		}
+		if have >= start+n {
+			return
+		}
+		time.Sleep(50 * time.Microsecond) // it waits for work to be done, not for time to pass
+	}
+}
+
+func (w *world) write(stop context.Context, l *embedded.Log, seed uint64, round, id, partitions int) {
+	rng := rand.New(rand.NewPCG(seed, uint64(round*100+id)))
+	for i := 0; stop.Err() == nil; i++ {
+		v := fmt.Sprintf("%d.%d.%d.%s", round, id, i, strings.Repeat("x", rng.IntN(400)))
+		ps := rng.Perm(partitions)[:1+rng.IntN(partitions)]
+		rs := make([]log.Record, len(ps))
+		for j, p := range ps {
+			rs[j] = rec(p, v)
+		}
+		w.mu.Lock()
+		w.begun[v] = ps
+		w.mu.Unlock()
+		offsets, err := l.Append(ctx, rs...)
+		if err != nil {
+			return
+		}
+		w.mu.Lock()
+		for j, p := range ps {
+			w.acked[fmt.Sprint(p, " ", v)] = offsets[j]
+		}
+		w.mu.Unlock()
+	}
+}
+
+func (w *world) read(stop context.Context, l *embedded.Log, p int) {
+	at, _, err := l.Bounds(stop, part(p))
+	for err == nil {
+		var rs []log.Record
+		rs, err = l.Read(stop, part(p), at, 4096)
+		var r *log.RangeError
+		if errors.As(err, &r) {
+			at, err = r.First, nil
+			continue
+		}
+		w.mu.Lock()
+		for _, r := range rs {
+			w.seen[fmt.Sprint(p, " ", string(r.Value))] = r.Offset
+			at = r.Offset + 1
+		}
+		w.mu.Unlock()
+	}
+}
+
+func (w *world) check(t *testing.T, l *embedded.Log, partitions int, trimmed []log.Offset) {
+	t.Helper()
+	found := map[string]log.Offset{}
+	firsts := make([]log.Offset, partitions)
+	for p := range partitions {
+		first, vs := readAll(t, l, part(p))
+		firsts[p] = first
+		if first < trimmed[p] {
+			t.Fatalf("partition %d begins at %d, was trimmed to %d", p, first, trimmed[p])
+		}
+		for i, v := range vs {
+			k := fmt.Sprint(p, " ", v)
+			if _, twice := found[k]; twice {
+				t.Fatal("twice:", k)
+			}
+			found[k] = first + log.Offset(i)
+		}
+	}
+	for name, m := range map[string]map[string]log.Offset{"acknowledged": w.acked, "read": w.seen} {
+		for k, o := range m {
+			p := int(k[0] - '0')
+			if at, ok := found[k]; o >= firsts[p] && (!ok || at != o) {
+				t.Fatalf("%s at %d, found %t at %d: %.40s", name, o, ok, at, k)
+			}
+		}
+	}
+	for k := range found { // all or none
+		v := k[2:]
+		for _, p := range w.begun[v] {
+			_, ok := found[fmt.Sprint(p, " ", v)]
+			if !ok && firsts[p] == 0 {
+				t.Fatalf("%.30s is in partition %c and not in %d", v, k[0], p)
+			}
+		}
+	}
+}
+
+// E4: offsets go on after a trim to empty and a kill.
+func TestTrimToEmptyAndKill(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	l := open(t, options(t, fs))
+	withTopic(t, l, 1)
+	for range 5 {
+		_, err := l.Append(ctx, rec(0, "x"), rec(0, "y"))
+		must(t, err)
+	}
+	must(t, l.Trim(ctx, part(0), 10))
+	cut := fs.CrashClone(vfs.CrashCloneCfg{})
+	must(t, l.Close())
+	l = open(t, options(t, cut))
+	if first, end, err := l.Bounds(ctx, part(0)); err != nil || first != 10 || end != 10 {
+		t.Fatal(first, end, err)
+	}
+	if o, err := l.Append(ctx, rec(0, "z")); err != nil || o[0] != 10 {
+		t.Fatal(o, err)
+	}
+	must(t, l.Close())
+}
+
+// E6: after the first failed sync nothing is acknowledged, nothing unsynced is read, and Fatal is called once.
+func TestFailedSync(t *testing.T) {
+	for n := 1; n <= 4; n++ {
+		disk, mem := &logtest.Disk{}, vfs.NewCrashableMem()
+		fatal := make(chan error, 10)
+		o := options(t, disk.FS(mem))
+		o.Fatal = func(err error) { fatal <- err }
+		l := open(t, o)
+		withTopic(t, l, 2)
+		disk.FailSync(n)
+		acked := 0
+		for {
+			_, err := l.Append(ctx, rec(0, fmt.Sprint(acked)), rec(1, fmt.Sprint(acked)))
+			if err != nil {
+				if !errors.Is(err, log.ErrUnknown) && !errors.Is(err, log.ErrClosed) {
+					t.Fatal(err)
+				}
+				break
+			}
+			if disk.Failed() {
+				t.Fatal("acknowledged after a failed sync")
+			}
+			acked++
+		}
+		if err := <-fatal; !errors.Is(err, logtest.ErrInjected) && !strings.Contains(err.Error(), logtest.ErrInjected.Error()) {
+			t.Fatal(err)
+		}
+		for range 3 {
+			if _, err := l.Append(ctx, rec(0, "late")); !errors.Is(err, log.ErrClosed) {
+				t.Fatal(err)
+			}
+		}
+		if _, err := l.Read(ctx, part(0), 0, 1); !errors.Is(err, log.ErrClosed) {
+			t.Fatal(err)
+		}
+		if err := l.Close(); !errors.Is(err, log.ErrClosed) {
+			t.Fatal(err)
+		}
+		if len(fatal) > 0 {
+			t.Fatal("Fatal was called again:", <-fatal)
+		}
+		l = open(t, options(t, mem.CrashClone(vfs.CrashCloneCfg{})))
+		if _, vs := readAll(t, l, part(0)); len(vs) < acked {
+			t.Fatalf("%d of %d", len(vs), acked)
+		}
+		must(t, l.Close())
+	}
+}
+
+// E7.
+func TestDiskFull(t *testing.T) {
+	clock := logtest.NewClock(time.UnixMilli(1_700_000_000_000))
+	var free uint64 = 10 << 20
+	asked, told := 0, uint64(0)
+	o := options(t, vfs.NewMem())
+	o.Clock, o.FreeFloorBytes = clock.Now, 1<<20
+	o.Free = func() (uint64, error) { asked++; return free, nil }
+	o.Listener.DiskFull = func(f uint64) { told = f }
+	l := open(t, o)
+	defer func() { must(t, l.Close()) }()
+	withTopic(t, l, 1)
+	put := func(n int) error {
+		_, err := l.Append(ctx, log.Record{Partition: part(0), Value: make([]byte, n)})
+		return err
+	}
+	must(t, put(100))
+	must(t, put(100))
+	if asked != 1 {
+		t.Fatal("asked", asked, "times within 100 ms")
+	}
+	free = 2 << 20
+	must(t, put(1<<20)) // what was left by the last answer suffices
+	free = 1<<20 - 1
+	clock.Advance(time.Second)
+	if err := put(100); !errors.Is(err, log.ErrDiskFull) || !log.IsRetryable(err) || !strings.Contains(err.Error(), "log has") {
+		t.Fatal(err)
+	}
+	if told != free {
+		t.Fatal("the listener was told", told)
+	}
+	if _, vs := readAll(t, l, part(0)); len(vs) != 3 {
+		t.Fatal("reads go on, and what was refused is not there:", len(vs))
+	}
+	before := asked
+	if err := put(100); !errors.Is(err, log.ErrDiskFull) || asked != before {
+		t.Fatal(err, asked-before)
+	}
+	free = 4 << 20
+	clock.Advance(time.Second)
+	must(t, put(100))
+	free, before = 1<<20+1000, asked
+	for range 10 { // uses up 3 MiB, by and by: asked before the time
+		if err := put(400 << 10); errors.Is(err, log.ErrDiskFull) {
+			break
+		}
+	}
+	if asked == before {
+		t.Fatal("not asked though the answer was used up")
+	}
+}
+
+// E7 on a real disk that is really full, with the process that meets it: it must refuse, not die, and go on when there is room.
+func TestDiskFullForReal(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small tmpfs needs root")
+	}
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=24m"); err != nil {
+		t.Skip("no tmpfs here:", err)
+	}
+	defer func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }()
+	o := embedded.Options{Dir: filepath.Join(dir, "log"), MemTableBytes: 512 << 10, FreeFloorBytes: 6 << 20, Fatal: func(err error) { t.Errorf("fatal: %v", err) }}
+	l := open(t, o)
+	withTopic(t, l, 1)
+	rng := rand.NewChaCha8([32]byte{})
+	n := 0
+	for {
+		v := make([]byte, 4096)
+		_, _ = rng.Read(v)
+		_, err := l.Append(ctx, log.Record{Partition: part(0), Value: v})
+		if errors.Is(err, log.ErrDiskFull) {
+			break
+		}
+		must(t, err)
+		n++
+	}
+	if _, vs := readAll(t, l, part(0)); len(vs) != n || n < 1000 {
+		t.Fatal(len(vs), n)
+	}
+	must(t, l.Close())
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, o)
+	if _, err := l.Append(ctx, rec(0, "room again")); err != nil {
+		t.Fatal(err)
+	}
+	if _, vs := readAll(t, l, part(0)); len(vs) != n+1 {
+		t.Fatal(len(vs), n)
+	}
+	must(t, l.Close())
+}
+
+// E7, second line: a write that meets ENOSPC all the same stops the log; what was acknowledged is kept.
+func TestNoSpaceAllTheSame(t *testing.T) {
+	disk, mem := &logtest.Disk{}, vfs.NewCrashableMem()
+	fatal := make(chan error, 1)
+	o := options(t, disk.FS(mem))
+	o.Fatal = func(err error) { fatal <- err }
+	l := open(t, o)
+	withTopic(t, l, 1)
+	disk.FillUp(40)
+	acked := 0
+	for {
+		if _, err := l.Append(ctx, rec(0, "x")); err != nil {
+			if !errors.Is(err, log.ErrUnknown) && !errors.Is(err, log.ErrClosed) {
+				t.Fatal(err)
+			}
+			break
+		}
+		acked++
+	}
+	<-fatal
+	l = open(t, options(t, mem.CrashClone(vfs.CrashCloneCfg{})))
+	if _, vs := readAll(t, l, part(0)); len(vs) < acked {
+		t.Fatal(len(vs), acked)
+	}
+	must(t, l.Close())
+}
+
+// E8: also against another process.
+func TestLocked(t *testing.T) {
+	if dir := os.Getenv("REMIT_TEST_LOCKED"); dir != "" {
+		_, err := embedded.Open(embedded.Options{Dir: dir})
+		if errors.Is(err, log.ErrLocked) && strings.Contains(err.Error(), dir) {
+			os.Exit(7)
+		}
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	dir := t.TempDir()
+	o := options(t, vfs.Default)
+	o.Dir = dir
+	l := open(t, o)
+	defer func() { must(t, l.Close()) }()
+	if _, err := embedded.Open(o); !errors.Is(err, log.ErrLocked) || !strings.Contains(err.Error(), dir) {
+		t.Fatal(err)
+	}
+	other := exec.Command(os.Args[0], "-test.run", "^TestLocked$")
+	other.Env = append(os.Environ(), "REMIT_TEST_LOCKED="+dir)
+	out, err := other.CombinedOutput()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 7 {
+		t.Fatalf("%v: %s", err, out)
+	}
+}
+
+// killed makes a store with tables, WALs and MANIFEST, as a kill -9 leaves it.
+func killed(t *testing.T) (files map[string][]byte, want [][]string) {
+	t.Helper()
+	fs := vfs.NewMem()
+	l := open(t, options(t, fs))
+	withTopic(t, l, 3)
+	rng := rand.New(rand.NewPCG(3, 3))
+	want = make([][]string, 3)
+	for i := range 2200 {
+		b := make([]byte, 150)
+		for j := range b {
+			b[j] = byte('a' + rng.IntN(26))
+		}
+		v := fmt.Sprintf("%06d%s", i, b)
+		rs := []log.Record{rec(i%3, v)}
+		if i%5 == 0 {
+			rs = append(rs, rec((i+1)%3, v))
+		}
+		_, err := l.Append(ctx, rs...)
+		must(t, err)
+		for _, r := range rs {
+			want[r.Index] = append(want[r.Index], v)
+		}
+	}
+	files = snapshot(t, fs)
+	must(t, l.Close())
+	return files, want
+}
+
+func snapshot(t *testing.T, fs vfs.FS) map[string][]byte {
+	t.Helper()
+	names, err := fs.List("log")
+	must(t, err)
+	m := map[string][]byte{}
+	for _, n := range names {
+		if n == "LOCK" {
+			continue
+		}
+		f, err := fs.Open("log/" + n)
+		if err != nil {
+			continue // deleted meanwhile
+		}
+		st, err := f.Stat()
+		must(t, err)
+		b := make([]byte, st.Size())
+		if len(b) > 0 {
+			_, err = f.ReadAt(b, 0)
+			must(t, err)
+		}
+		must(t, f.Close())
+		m[n] = b
+	}
+	return m
+}
+
+func restore(t *testing.T, files map[string][]byte) *vfs.MemFS {
+	t.Helper()
+	fs := vfs.NewMem()
+	must(t, fs.MkdirAll("log", 0o755))
+	for n, b := range files {
+		f, err := fs.Create("log/"+n, "test")
+		must(t, err)
+		_, err = f.Write(slices.Clone(b))
+		must(t, err)
+		must(t, f.Close())
+	}
+	return fs
+}
+
+// E5: one flipped bit in any file of a killed store is named, or harms nothing; never are there fewer records in silence. A
+// refused start has deleted nothing that held records.
+func TestFlippedBits(t *testing.T) {
+	files, want := killed(t)
+	named, harmless := 0, 0
+	kinds := map[string]int{}
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		n := len(files[name])
+		step := max(1, n/7)
+		if strings.HasSuffix(name, ".log") || strings.HasPrefix(name, "MANIFEST") || strings.HasSuffix(name, ".sst") {
+			step = max(1, n/14)
+		}
+		for at := 0; at < n; at += step {
+			if flipped(t, files, want, name, at) {
+				named++
+				kinds[filepath.Ext(name)]++
+			} else {
+				harmless++
+			}
+		}
+	}
+	t.Log("named", named, kinds, "harmless", harmless)
+	if kinds[".log"] < 5 || kinds[".sst"] < 10 || named < 30 {
+		t.Fatal("too little was flipped", kinds)
+	}
+}
+
+// flipped reports whether the flip was named.
+func flipped(t *testing.T, files map[string][]byte, want [][]string, name string, at int) bool {
+	t.Helper()
+	m := maps.Clone(files)
+	m[name] = slices.Clone(files[name])
+	m[name][at] ^= 1 << (at % 8)
+	fs := restore(t, m)
+	o := options(t, fs)
+	var mu sync.Mutex
+	var fatal error
+	o.Fatal = func(err error) { mu.Lock(); defer mu.Unlock(); fatal = err }
+	l, err := embedded.Open(o)
+	if err != nil {
+		refused(t, fs, m, want, name, at, err)
+		return true
+	}
+	defer func() { _ = l.Close() }()
+	for p := range want {
+		_, end, err := l.Bounds(ctx, part(p))
+		if err != nil {
+			break // a table was found bad in the background: named
+		}
+		if int(end) < len(want[p]) {
+			t.Fatalf("%s flipped at %d: partition %d ends at %d, not %d, in silence", name, at, p, end, len(want[p]))
+		}
+		for o := log.Offset(0); o < end; {
+			rs, err := l.Read(ctx, part(p), o, 1<<20)
+			if err != nil {
+				if !errors.Is(err, log.ErrCorrupt) && !errors.Is(err, log.ErrClosed) {
+					t.Fatalf("%s flipped at %d: %v", name, at, err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if fatal == nil {
+					t.Fatalf("%s flipped at %d: %v, and no stop", name, at, err)
+				}
+				return true
+			}
+			for _, r := range rs {
+				if string(r.Value) != want[p][o] {
+					t.Fatalf("%s flipped at %d: partition %d offset %d is another", name, at, p, o)
+				}
+				o++
+			}
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return fatal != nil
+}
+
+func refused(t *testing.T, fs vfs.FS, m map[string][]byte, want [][]string, name string, at int, err error) {
+	t.Helper()
+	var c *log.CorruptError
+	if !errors.As(err, &c) {
+		if strings.HasPrefix(name, "OPTIONS") {
+			return // Pebble cannot parse it, and says so with its name
+		}
+		t.Fatalf("%s flipped at %d: %v", name, at, err)
+	}
+	watched := strings.HasSuffix(name, ".log") || strings.HasPrefix(name, "MANIFEST")
+	after := snapshot(t, fs)
+	for n := range m {
+		if watched && string(after[n]) != string(m[n]) {
+			t.Fatalf("%s flipped at %d: the failed start changed or deleted %s", name, at, n)
+		}
+	}
+	// With the bit turned back all is there: nothing was deleted that was needed.
+	if after[name] == nil {
+		t.Fatalf("%s flipped at %d: it is deleted", name, at)
+	}
+	after[name][at] ^= 1 << (at % 8)
+	l := open(t, options(t, restore(t, after)))
+	for p := range want {
+		if _, vs := readAll(t, l, part(p)); !slices.Equal(vs, want[p]) {
+			t.Fatalf("%s flipped at %d and back: %d of %d", name, at, len(vs), len(want[p]))
+		}
+	}
+	must(t, l.Close())
+	if !watched {
+		return
+	}
+	if c.File != name || c.Byte < 0 || c.Byte > int64(at) {
+		t.Fatalf("%s flipped at %d: named %s at %d", name, at, c.File, c.Byte)
+	}
+	if strings.HasSuffix(name, ".log") && len(c.FirstUnreadable) != len(want) {
+		t.Fatalf("%s flipped at %d: %v", name, at, c.FirstUnreadable)
+	}
+	for p, o := range c.FirstUnreadable {
+		if o < 0 || int(o) > len(want[p.Index]) {
+			t.Fatal(p, o)
+		}
+	}
+}
+
+// E5: what FirstUnreadable says is exact for the live WAL: the records before are there, and it is the first that is not.
+func TestFirstUnreadable(t *testing.T) {
+	fs := vfs.NewMem()
+	o := options(t, fs)
+	o.MemTableBytes = 4 << 20
+	l := open(t, o)
+	withTopic(t, l, 2)
+	for i := range 300 {
+		_, err := l.Append(ctx, rec(i%2, fmt.Sprintf("%04d", i)))
+		must(t, err)
+	}
+	files := snapshot(t, fs)
+	must(t, l.Close())
+	for name, b := range files {
+		at := strings.Index(string(b), "0200")
+		if !strings.HasSuffix(name, ".log") || at < 0 {
+			continue
+		}
+		b[at] ^= 1
+		o := options(t, restore(t, files))
+		_, err := embedded.Open(o)
+		var c *log.CorruptError
+		if !errors.As(err, &c) || c.File != name || c.FirstUnreadable[part(0)] != 100 || c.FirstUnreadable[part(1)] != 100 {
+			t.Fatal(err, c.FirstUnreadable)
+		}
+		o.Adopt = true // a person decides to go on with what is left
+		l := open(t, o)
+		if _, vs := readAll(t, l, part(0)); len(vs) != 100 {
+			t.Fatal(len(vs))
+		}
+		must(t, l.Close())
+		o.Adopt = false
+		must(t, open(t, o).Close())
+		return
+	}
+	t.Fatal("the record is in no WAL")
+}
+
+// Retention drops what is old or too much, of users' topics alone.
+func TestRetention(t *testing.T) {
+	clock := logtest.NewClock(time.UnixMilli(1_700_000_000_000))
+	o := options(t, vfs.NewMem())
+	o.Clock, o.RetentionEvery = clock.Now, time.Millisecond
+	trimmed := make(chan log.Partition, 1000)
+	o.Listener.Trimmed = func(p log.Partition, to log.Offset) { trimmed <- p }
+	l := open(t, o)
+	defer func() { must(t, l.Close()) }()
+	for _, c := range []log.TopicConfig{
+		{Name: "old", Partitions: 1, Retention: time.Hour}, {Name: "big", Partitions: 1, RetentionBytes: 5000},
+		{Name: log.EventsTopic, Partitions: 1, Retention: time.Hour, RetentionBytes: 1}, {Name: log.PaymentsTopic, Partitions: 1, Retention: time.Hour},
+	} {
+		must(t, l.CreateTopic(ctx, c))
+		for range 10 {
+			_, err := l.Append(ctx, log.Record{Partition: log.Partition{Topic: c.Name}, Time: clock.Now(), Value: make([]byte, 1000)})
+			must(t, err)
+		}
+	}
+	for p := range trimmed {
+		if p.Topic == "big" {
+			break
+		}
+	}
+	clock.Advance(30 * time.Minute)
+	_, err := l.Append(ctx, log.Record{Partition: log.Partition{Topic: "old"}, Time: clock.Now()})
+	must(t, err)
+	clock.Advance(31 * time.Minute)
+	for p := range trimmed {
+		if p.Topic == "old" {
+			break
+		}
+	}
+	for topic, want := range map[string]log.Offset{"old": 10, log.EventsTopic: 0, log.PaymentsTopic: 0} {
+		if first, _, err := l.Bounds(ctx, log.Partition{Topic: topic}); err != nil || first != want {
+			t.Fatal(topic, first, err)
+		}
+	}
+	big := log.Partition{Topic: "big"}
+	first, end, err := l.Bounds(ctx, big)
+	must(t, err)
+	if n, err := l.Size(ctx, big); err != nil || n < 5000 || n > 7000 || end-first > 6 {
+		t.Fatal(n, first, end, err)
+	}
+}
+
+func TestReadOnly(t *testing.T) {
+	files, want := killed(t)
+	fs := restore(t, files)
+	o := options(t, fs)
+	o.ReadOnly = true
+	l := open(t, o)
+	if _, vs := readAll(t, l, part(1)); !slices.Equal(vs, want[1]) {
+		t.Fatal(len(vs))
+	}
+	if _, err := l.Append(ctx, rec(0, "x")); !errors.Is(err, log.ErrClosed) {
+		t.Fatal(err)
+	}
+	must(t, l.Close())
+	after := snapshot(t, fs)
+	for n, b := range files {
+		if string(after[n]) != string(b) {
+			t.Fatal("changed:", n)
+		}
+	}
+}
+
+// ReadBatches gives what goes on the wire.
+func TestReadBatches(t *testing.T) {
+	l := open(t, options(t, vfs.NewMem()))
+	defer func() { must(t, l.Close()) }()
+	withTopic(t, l, 1)
+	for i := range 10 {
+		_, err := l.Append(ctx, rec(0, fmt.Sprint(i)), rec(0, fmt.Sprint(i)))
+		must(t, err)
+	}
+	raw, err := l.ReadBatches(ctx, part(0), 3, 1<<20)
+	must(t, err)
+	next := log.Offset(2)
+	for len(raw) > 0 {
+		var b log.Batch
+		b, raw, err = log.ParseBatch(raw)
+		must(t, err)
+		if b.Base() != next || b.Count() != 2 {
+			t.Fatal(b.Base(), next)
+		}
+		next += 2
+	}
+	if next != 20 {
+		t.Fatal(next)
+	}
+}
