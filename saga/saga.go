@@ -98,7 +98,10 @@ func New(opts Options) *Saga {
 // Get returns the row of an activity; false also for a plain message.
 func Get(rows fold.Reader, id log.ID) (Row, bool) {
 	r, ok := activities.Get(rows, string(id[:]))
-	return Row{ID: id, stored: r}, ok && r.Activity.Phase != ""
+	if r.Activity.Phase == "" {
+		return Row{}, false
+	}
+	return Row{ID: id, stored: r}, ok
 }
 
 func put(rows fold.Rows, r Row) { activities.Put(rows, string(r.ID[:]), r.stored) }
@@ -209,6 +212,9 @@ func (s *Saga) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {
 	}
 	effects, context := make([]fold.Effect, len(owed)), s.opts.Initiators[r.Activity.Kind].Context(r)
 	for i, o := range owed {
+		if r.Activity.Phase == PhaseConfirming {
+			o.Action.Order.Amount = r.Activity.Amount // less than was asked for, perhaps
+		}
 		effects[i] = s.effect(r.ID, o, context)
 	}
 	return effects
