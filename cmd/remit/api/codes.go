@@ -19,13 +19,23 @@ const (
 	CodeIDMismatch           Code = "id_mismatch"
 	CodeWrongSlot            Code = "wrong_slot"
 	CodeRefused              Code = "refused"
+	CodeInsufficientFunds    Code = "insufficient_funds"
 	CodeForbidden            Code = "forbidden"
 	CodeNotFound             Code = "not_found"
 	CodeUnknownTopic         Code = "unknown_topic"
+	CodeUnknownProducer      Code = "unknown_producer"
 	CodeMethodNotAllowed     Code = "method_not_allowed"
 	CodeContentMismatch      Code = "content_mismatch"
 	CodeAlreadyDecided       Code = "already_decided"
+	CodeNotTried             Code = "not_tried"
+	CodeNotHeld              Code = "not_held"
+	CodeNotPaid              Code = "not_paid"
+	CodeExceedsHeld          Code = "exceeds_held"
 	CodeExceedsPaid          Code = "exceeds_paid"
+	CodeAccountNotEmpty      Code = "account_not_empty"
+	CodeAccountClosed        Code = "account_closed"
+	CodeAccountFrozen        Code = "account_frozen"
+	CodeBalanceLimit         Code = "balance_limit"
 	CodeFewerPartitions      Code = "fewer_partitions"
 	CodeTopicInUse           Code = "topic_in_use"
 	CodeTooLarge             Code = "too_large"
@@ -70,20 +80,40 @@ var Codes = []CodeInfo{
 		"A UUIDv8 is read as an id of remit's, whose low 10 bits are the slot of its routing key. `slot` and `wantSlot` say both. Make the id for this key, or prefix your own UUIDv8 to use it as a name."},
 	{CodeRefused, http.StatusPaymentRequired, false, "Refused",
 		"The payment was refused, for ever; `payment` shows it with its `reason`. Pay again under a new id."},
+	{CodeInsufficientFunds, http.StatusPaymentRequired, false, "Insufficient funds",
+		"The account does not have what was asked for. A refund that is refused so is refused for ever: refund again under a new id; a withdrawal may be repeated once there is money."},
 	{CodeForbidden, http.StatusForbidden, false, "Forbidden",
 		"This caller may not do this; `detail` says what is needed. Pages of another origin may not call, and what remit alone writes (`remit.*`, `payments`) nobody else does."},
 	{CodeNotFound, http.StatusNotFound, false, "Not found",
 		"Nothing has this id, name or path; `detail` says what was searched."},
 	{CodeUnknownTopic, http.StatusNotFound, false, "Unknown topic",
 		"There is no topic of this name. Make it with `remit log topics create`, or correct the name."},
+	{CodeUnknownProducer, http.StatusNotFound, false, "Unknown producer",
+		"There is no producer of this name. Register it with `PUT /v1/producers/{producer}`, or correct the name."},
 	{CodeMethodNotAllowed, http.StatusMethodNotAllowed, false, "Method not allowed",
 		"The path is there, this method of it is not; `Allow` and `detail` say which are."},
 	{CodeContentMismatch, http.StatusConflict, false, "The same id with other content",
 		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing."},
 	{CodeAlreadyDecided, http.StatusConflict, false, "Already decided",
 		"It was decided the other way before; `recorded` says how. The first decision stands."},
+	{CodeNotTried, http.StatusConflict, false, "Not this caller's to decide",
+		"The message belongs to an activity or a payment that remit coordinates, which decides it alone. Capture or void a held payment instead."},
+	{CodeNotHeld, http.StatusConflict, false, "Not held",
+		"Only a payment that was begun with `\"capture\":\"manual\"` is captured or voided. Refund a paid one instead."},
+	{CodeNotPaid, http.StatusConflict, false, "Not paid",
+		"Only what was paid is refunded. Void a held payment instead; of a refused or voided one there is nothing to give back."},
+	{CodeExceedsHeld, http.StatusConflict, false, "More than is held",
+		"A capture takes at most what is held. Capture less, or leave `amount` out to take all of it."},
 	{CodeExceedsPaid, http.StatusConflict, false, "More than is left",
 		"The amount is more than was captured and not yet refunded."},
+	{CodeAccountNotEmpty, http.StatusConflict, false, "The account is not empty",
+		"An account with a balance, or with something held on it, cannot be closed. Withdraw the balance, and wait for what is held."},
+	{CodeAccountClosed, http.StatusConflict, false, "The account is closed",
+		"Nothing new is taken from or onto a closed account. Open it again with `PATCH` and `\"state\":\"open\"`; the same may then be repeated."},
+	{CodeAccountFrozen, http.StatusConflict, false, "The account is frozen",
+		"Nothing new is taken from or onto a frozen account. Open it again with `PATCH` and `\"state\":\"open\"`; the same may then be repeated."},
+	{CodeBalanceLimit, http.StatusConflict, false, "The balance would be too large",
+		"The account would hold more than remit counts. Withdraw first, or use another account."},
 	{CodeFewerPartitions, http.StatusConflict, false, "A topic cannot lose partitions",
 		"Delete the topic and make a new one, or ask for at least as many partitions as it has."},
 	{CodeTopicInUse, http.StatusConflict, false, "Topic in use",

@@ -1,6 +1,8 @@
 package api
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -29,4 +31,23 @@ func SetPosition(w http.ResponseWriter, p log.Position) {
 func NotCaughtUp(view string, wait time.Duration) *Problem {
 	return NewProblem(CodeNotCaughtUp, "%s did not come to the position that after asks for within %s; repeat, or give it longer with wait (at most %s)",
 		view, Duration(wait), Duration(WaitMax)).With("view", view)
+}
+
+// waiter is what a read waits for: a view, or the core itself.
+type waiter interface {
+	Wait(ctx context.Context, pos log.Position) error
+}
+
+// waitFor waits until what is read has come to after; nil waits for nothing. 503 not_caught_up otherwise.
+func waitFor(r *http.Request, what string, at waiter, after log.Position, wait time.Duration) error {
+	if after == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), wait)
+	defer cancel()
+	err := at.Wait(ctx, after)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return NotCaughtUp(what, wait)
+	}
+	return err
 }

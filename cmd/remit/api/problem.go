@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
 )
 
 // ProblemType is the media type of every answer above 399, after RFC 9457.
@@ -130,7 +131,11 @@ func AsProblem(err error) (*Problem, bool) {
 		return NewProblem(CodeFewerPartitions, "%s", describe(err)), true
 	case errors.Is(err, log.ErrUnknown):
 		return NewProblem(CodeOutcomeUnknown, "repeat with the same id: it is safe, and says how it went"), true
-	case errors.Is(err, log.ErrClosed):
+	case errors.Is(err, fold.ErrBusy):
+		return NewProblem(CodeTooMany, "more calls wait than remit takes on at once; repeat with the same id after Retry-After"), true
+	case errors.Is(err, fold.ErrNotOwned):
+		return NewProblem(CodeNotReady, "this node does not serve this key now; repeat with the same id"), true
+	case errors.Is(err, log.ErrClosed), errors.Is(err, fold.ErrStopped):
 		return NewProblem(CodeNotReady, "remit is stopping; repeat with the same id when it is back"), true
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return NewProblem(CodeNotReady, "the call ended before its answer was there; repeat with the same id"), true

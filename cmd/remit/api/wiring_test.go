@@ -1,0 +1,119 @@
+package api_test
+
+import (
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/remitlog/remit/cmd/remit/api"
+	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/log/embedded"
+)
+
+// world is remit as it is wired, on a disk in memory, behind HTTP.
+type world struct {
+	t      testing.TB
+	core   *core.Core
+	log    *embedded.Log
+	server *httptest.Server
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	fs := vfs.NewMem()
+	fatal := func(err error) { t.Errorf("fatal: %v", err) }
+	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, Fatal: fatal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := core.Open(t.Context(), core.Options{Log: l, FS: fs, Partitions: 4, Fatal: fatal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := api.New(api.Options{Routes: routes(c, l), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t, c, l, httptest.NewServer(s)}
+	t.Cleanup(w.close)
+	return w
+}
+
+func (w *world) close() {
+	w.server.Close()
+	if err := w.core.Close(); err != nil {
+		w.t.Error(err)
+	}
+	if err := w.log.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// answer is what came.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// call sends one call. head is further header lines.
+func (w *world) call(method, path, body string, head ...string) answer {
+	w.t.Helper()
+	req, err := http.NewRequest(method, w.server.URL+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	for _, line := range head {
+		name, value, _ := strings.Cut(line, ": ")
+		req.Header.Set(name, value)
+	}
+	resp, err := w.server.Client().Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for name, values := range resp.Trailer {
+		resp.Header[name] = values
+	}
+	return answer{resp.StatusCode, resp.Header, string(b)}
+}
+
+// must is call for what a test stands on.
+func (w *world) must(status int, method, path, body string, head ...string) answer {
+	w.t.Helper()
+	a := w.call(method, path, body, head...)
+	if a.status != status {
+		w.t.Fatalf("%s %s %s: %d, want %d: %s", method, path, body, a.status, status, a.body)
+	}
+	return a
+}
+
+// into reads the body.
+func (a answer) into(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(a.body), v); err != nil {
+		t.Fatalf("%v: %s", err, a.body)
+	}
+}
+
+// account opens an account in USD with so much on it.
+func (w *world) account(name, amount string) {
+	w.t.Helper()
+	w.must(201, "PUT", "/v1/accounts/"+name, `{"currency":"USD"}`)
+	if amount != "" {
+		w.must(201, "POST", "/v1/accounts/"+name+"/deposits", `{"id":"open","amount":"`+amount+`"}`)
+	}
+}
