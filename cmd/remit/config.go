@@ -29,6 +29,7 @@ type Config struct {
 	Partitions       int
 	Brokers          []string
 	AutoCreateTopics bool
+	AllowClockBehind bool
 	TLSCert          string
 	TLSKey           string
 	TLSClientCA      string
@@ -57,6 +58,7 @@ var options = []option{
 	number("partitions", strconv.Itoa(log.PartitionsDefault), "core partitions of a new log, a power of two up to 1024; fixed once it is made", func(c *Config) *int { return &c.Partitions }),
 	list("brokers", "HOST:PORT,... of a Kafka cluster to use instead of the embedded log", func(c *Config) *[]string { return &c.Brokers }),
 	boolean("auto-create-topics", "make a topic when something is first written to it (remit dev always does)", func(c *Config) *bool { return &c.AutoCreateTopics }),
+	boolean("allow-clock-behind", "start although the wall clock is more than a minute behind the log", func(c *Config) *bool { return &c.AllowClockBehind }),
 	text("tls-cert", "", "file of the certificate, PEM; with --tls-key", func(c *Config) *string { return &c.TLSCert }),
 	text("tls-key", "", "file of its key, PEM", func(c *Config) *string { return &c.TLSKey }),
 	text("tls-client-ca", "", "file of the CA whose certificates clients must show, PEM", func(c *Config) *string { return &c.TLSClientCA }),

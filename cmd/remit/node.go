@@ -2,13 +2,24 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/remitlog/remit/cmd/remit/api"
+	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/saga/payments"
 )
 
 // node is what a server runs. [app.serve] opens it after the configuration is validated and the HTTP address is
@@ -43,29 +54,152 @@ type nodeDeps struct {
 	Fail func(error)
 }
 
-// open makes the node. It returns soon: what takes long (replaying a log) goes on behind it, and Ready says how far it
-// is. ctx is that of opening alone. The node is, for now, the API server with what is there without any noun.
-func open(_ context.Context, _ Config, deps nodeDeps) (node, error) {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	server, err := api.New(api.Options{Logger: deps.Logger, Registry: registry})
+// Memory of a server. Pebble's memtables and cache are the bulk, and are bounded by themselves; the
+// collector runs seldom until the heap comes near the soft limit.
+const (
+	cacheBytes      = 96 << 20
+	memorySoftLimit = 800 << 20
+	gcPercent       = 300
+)
+
+// errRestoring is why a node is not ready at first.
+var errRestoring = errors.New("reading the log: the state is being restored")
+
+// server is remit on an embedded log:
+//
+//	HTTP ──▶ api ──▶ core (fold over the log) ──▶ embedded log, DIR/log
+//	                   └──▶ DIR/state, DIR/registry, DIR/views: made from the log
+type server struct {
+	config Config
+	deps   nodeDeps
+	log    *embedded.Log
+	cache  *pebble.Cache
+
+	metrics *prometheus.Registry
+	api     atomic.Pointer[api.Server]
+	core    *core.Core
+	ready   atomic.Pointer[error]
+	giveUp  context.CancelFunc
+	opening sync.WaitGroup
+}
+
+// open makes the node. What the log itself is refused for is said here; restoring the state from it goes on behind,
+// and Ready says how far it is. ctx is that of opening alone.
+func open(_ context.Context, config Config, deps nodeDeps) (node, error) {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memorySoftLimit)
+	}
+	s := &server{config: config, deps: deps, cache: pebble.NewCache(cacheBytes), metrics: prometheus.NewRegistry()}
+	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.unready(errRestoring)
+	if err := s.serve(nil); err != nil {
+		return nil, err
+	}
+	var err error
+	s.log, err = embedded.Open(embedded.Options{
+		Dir: filepath.Join(config.Data, "log"), Logger: deps.Logger, Fatal: deps.Fail, Cache: s.cache,
+	})
 	if err != nil {
 		return nil, err
 	}
-	return &apiNode{server}, nil
+	ctx, cancel := context.WithCancel(context.Background())
+	s.giveUp = cancel
+	s.opening.Go(func() {
+		if err := s.restore(ctx); err != nil {
+			s.unready(err)
+			deps.Fail(err)
+		}
+	})
+	return s, nil
 }
 
-// apiNode serves health, version and metrics, and keeps nothing.
-type apiNode struct{ server *api.Server }
+func (s *server) unready(err error) { s.ready.Store(&err) }
 
-func (n *apiNode) Handler() http.Handler       { return n.server }
-func (n *apiNode) Ready() error                { return nil }
-func (n *apiNode) Drain()                      { n.server.Drain() }
-func (n *apiNode) Close(context.Context) error { return nil }
+// serve puts the API up with the routes that there are.
+func (s *server) serve(routes []api.Route) error {
+	schemas := []api.Schema{}
+	for _, f := range payments.Told() {
+		schemas = append(schemas, api.Schema{Type: f.Type, Value: f.Zero})
+	}
+	registry := s.metrics
+	if routes == nil {
+		registry = prometheus.NewRegistry() // it is put up again when the state is restored
+	}
+	a, err := api.New(api.Options{Routes: routes, Schemas: schemas, Ready: s.Ready, Logger: s.deps.Logger, Registry: registry})
+	if err != nil {
+		return err
+	}
+	s.api.Store(a)
+	return nil
+}
 
-func (n *apiNode) About() about {
+func (s *server) restore(ctx context.Context) (err error) {
+	s.core, err = core.Open(ctx, core.Options{
+		Log: s.log, Dir: s.config.Data, Partitions: s.config.Partitions, Cache: s.cache, Logger: s.deps.Logger,
+		Fatal: s.deps.Fail, ClockBehindAllowed: s.config.AllowClockBehind,
+	})
+	if err != nil {
+		return fmt.Errorf("data %s: %w", s.config.Data, err)
+	}
+	if err := s.serve(s.routes()); err != nil {
+		return err
+	}
+	s.ready.Store(new(error))
+	return nil
+}
+
+func (s *server) routes() []api.Route {
+	var routes []api.Route
+	for _, noun := range []interface{ Routes() []api.Route }{
+		&api.Payments{Service: s.core.Payments},
+		&api.Accounts{Node: s.core.Node},
+	} {
+		routes = append(routes, noun.Routes()...)
+	}
+	return routes
+}
+
+// Handler answers by the API that is up; until the state is restored only health and documents are.
+func (s *server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.api.Load().ServeHTTP(w, r)
+	})
+}
+
+func (s *server) Ready() error { return *s.ready.Load() }
+
+func (s *server) Drain() { s.api.Load().Drain() }
+
+func (s *server) Close(ctx context.Context) error {
+	s.giveUp()
+	closed := make(chan error, 1)
+	go func() {
+		s.opening.Wait()
+		var err error
+		if s.core != nil {
+			err = s.core.Close()
+		}
+		closed <- errors.Join(err, s.log.Close())
+	}()
+	select {
+	case err := <-closed:
+		return err
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func (s *server) About() about {
 	return about{
-		Durability: "nothing is stored: this build serves health, version and metrics alone",
-		Try:        []string{"curl {http}/readyz", "curl {http}/openapi.yaml", "remit config print"},
+		Durability: "every answer is on this disk before it is given (fsync); one disk, one copy: back it up",
+		Try: []string{
+			"remit accounts open alice --currency EUR && remit accounts deposit alice --id d1 --amount 100.00",
+			"remit accounts open shop --currency EUR",
+			"remit payments pay --id order-1 --payer alice --payee shop --amount 12.50 --currency EUR",
+			"remit story order-1",
+		},
 	}
 }
