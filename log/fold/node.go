@@ -265,6 +265,9 @@ func (n *Node) Read(p int32, f func(rows Scanner, at log.Offset) error) error {
 // Wait returns when Read sees everything up to pos, or with ctx's error.
 func (n *Node) Wait(ctx context.Context, pos log.Position) error { return n.opts.Store.Wait(ctx, pos) }
 
+// Position returns how far the rows of all partitions have come.
+func (n *Node) Position() log.Position { return n.opts.Store.Position() }
+
 // Err returns why the node has failed, or nil.
 func (n *Node) Err() error {
 	if err := n.failed.Load(); err != nil {
