@@ -76,6 +76,7 @@ type server struct {
 	cache  *pebble.Cache
 
 	metrics *prometheus.Registry
+	watch   *metrics
 	api     atomic.Pointer[api.Server]
 	core    *core.Core
 	ready   atomic.Pointer[error]
@@ -94,6 +95,7 @@ func open(_ context.Context, config Config, deps nodeDeps) (node, error) {
 	}
 	s := &server{config: config, deps: deps, cache: pebble.NewCache(cacheBytes), metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.watch = newMetrics(s.metrics)
 	s.unready(errRestoring)
 	if err := s.serve(nil); err != nil {
 		return nil, err
@@ -101,6 +103,7 @@ func open(_ context.Context, config Config, deps nodeDeps) (node, error) {
 	var err error
 	s.log, err = embedded.Open(embedded.Options{
 		Dir: filepath.Join(config.Data, "log"), Logger: deps.Logger, Fatal: deps.Fail, Cache: s.cache,
+		Listener: s.watch.log(),
 	})
 	if err != nil {
 		return nil, err
@@ -139,7 +142,7 @@ func (s *server) serve(routes []api.Route) error {
 func (s *server) restore(ctx context.Context) (err error) {
 	s.core, err = core.Open(ctx, core.Options{
 		Log: s.log, Dir: s.config.Data, Partitions: s.config.Partitions, Cache: s.cache, Logger: s.deps.Logger,
-		Fatal: s.deps.Fail, ClockBehindAllowed: s.config.AllowClockBehind,
+		Fatal: s.deps.Fail, ClockBehindAllowed: s.config.AllowClockBehind, Listener: s.watch.fold(),
 	})
 	if err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)

@@ -167,8 +167,12 @@ func (s *Server) version(w http.ResponseWriter, _ *http.Request) error {
 	return WriteJSON(w, http.StatusOK, ReadBuild())
 }
 
-// noRoute says what was searched: 405 if the path is there for other methods, else 404.
+// noRoute says what was searched: 405 if the path is there for other methods, else 404. While the server is not
+// ready, its nouns are not there yet.
 func (s *Server) noRoute(w http.ResponseWriter, r *http.Request) error {
+	if s.Ready() != nil {
+		return s.ready(w, r)
+	}
 	var allowed []string
 	probe := r.Clone(r.Context())
 	for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"} {

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/fold"
+)
+
+// seconds are the buckets of what waits for a disk.
+var seconds = prometheus.ExponentialBuckets(0.0001, 2, 16)
+
+// metrics are the listeners of what the server runs, as Prometheus shows them.
+type metrics struct {
+	appends       prometheus.Histogram
+	appended      prometheus.Counter
+	appendedBytes prometheus.Counter
+	diskFull      prometheus.Counter
+	turns         prometheus.Histogram
+	commands      prometheus.Counter
+	events        prometheus.Counter
+	retries       prometheus.Counter
+	restored      *prometheus.GaugeVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		appends:       prometheus.NewHistogram(prometheus.HistogramOpts{Name: "remit_log_append_seconds", Help: "How long an append took until it was durable.", Buckets: seconds}),
+		appended:      prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_log_records_total", Help: "Records appended."}),
+		appendedBytes: prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_log_bytes_total", Help: "Bytes appended."}),
+		diskFull:      prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_log_disk_full_total", Help: "Appends refused because the disk has too little room."}),
+		turns:         prometheus.NewHistogram(prometheus.HistogramOpts{Name: "remit_turn_append_seconds", Help: "How long the append of a turn took.", Buckets: seconds}),
+		commands:      prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_commands_total", Help: "Commands decided in turns that appended."}),
+		events:        prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_events_total", Help: "Core events appended."}),
+		retries:       prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_effects_retried_total", Help: "Effects that failed and were started again."}),
+		restored:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "remit_restored_records", Help: "Records that the last start read again, by partition."}, []string{"partition"}),
+	}
+	r.MustRegister(m.appends, m.appended, m.appendedBytes, m.diskFull, m.turns, m.commands, m.events, m.retries, m.restored)
+	return m
+}
+
+func (m *metrics) log() embedded.Listener {
+	return embedded.Listener{
+		Appended: func(records, bytes int, took time.Duration) {
+			m.appends.Observe(took.Seconds())
+			m.appended.Add(float64(records))
+			m.appendedBytes.Add(float64(bytes))
+		},
+		DiskFull: func(uint64) { m.diskFull.Inc() },
+	}
+}
+
+func (m *metrics) fold() fold.Listener {
+	return fold.Listener{
+		Turned: func(_ int32, commands, events, _ int, took time.Duration) {
+			m.turns.Observe(took.Seconds())
+			m.commands.Add(float64(commands))
+			m.events.Add(float64(events))
+		},
+		Failed: func(int32, string, error, time.Duration) { m.retries.Inc() },
+		Restored: func(p int32, from, to log.Offset, _ time.Duration) {
+			m.restored.WithLabelValues(strconv.Itoa(int(p))).Set(float64(to - from))
+		},
+	}
+}
