@@ -32,8 +32,12 @@ func makeBallast(fs vfs.FS, dir, path string, bytes int64) error {
 	if _, err := fs.Stat(path); err == nil || !oserror.IsNotExist(err) {
 		return err
 	}
-	if u, err := fs.GetDiskUsage(dir); err != nil || u.AvailBytes < 4*uint64(bytes) {
-		return err // what little there is, is of more use to the log
+	u, err := fs.GetDiskUsage(dir)
+	if errors.Is(err, vfs.ErrUnsupported) || err == nil && u.AvailBytes < 4*uint64(bytes) {
+		return nil // no such disk; or what little there is, is of more use to the log
+	}
+	if err != nil {
+		return err
 	}
 	f, err := fs.Create(path, "remit-ballast")
 	if err != nil {
