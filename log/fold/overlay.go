@@ -121,7 +121,7 @@ func (c *recent) last(table byte) string {
 // generation may still have them.
 func (c *recent) landed(o *overlay) {
 	for key, r := range o.rows {
-		if key[0] != dueTable { // due rows are read in order, from the store
+		if key[0] != dueTable && !r.once { // due rows are read in order, from the store
 			c.keep(key, r)
 		}
 	}

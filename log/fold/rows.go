@@ -45,6 +45,7 @@ type row struct {
 	bytes []byte
 	value any
 	gone  bool // deleted
+	once  bool // of a WriteOnly table
 }
 
 // encoded returns the row as the store has it.
@@ -65,6 +66,7 @@ func (r *row) encoded() []byte {
 type Table[V any] struct {
 	prefix string
 	how    lookup
+	once   bool
 }
 
 // NewTable returns the table of a byte, which no other table of the same store may use. The bytes 0 and
@@ -82,6 +84,10 @@ func (t Table[V]) MostlyAbsent() Table[V] { t.how = mostlyAbsent; return t }
 // Ascending returns the same table, whose keys begin with an id: in time order, so that a new one lies beyond
 // the old.
 func (t Table[V]) Ascending() Table[V] { t.how = ascending; return t }
+
+// WriteOnly returns the same table, whose rows the fold writes and never reads, such as an index for
+// queries: they are not kept at hand.
+func (t Table[V]) WriteOnly() Table[V] { t.once = true; return t }
 
 // Get returns the row of a key. INVARIANT: rows are values: whatever a row points to, its slices too, is shared with
 // later readers and MUST NOT be changed.
@@ -103,10 +109,10 @@ func (t Table[V]) Get(r Reader, key string) (v V, ok bool) {
 }
 
 // Put sets the row of a key.
-func (t Table[V]) Put(r Rows, key string, v V) { r.set(t.prefix+key, &row{value: v}) }
+func (t Table[V]) Put(r Rows, key string, v V) { r.set(t.prefix+key, &row{value: v, once: t.once}) }
 
 // Delete drops the row of a key.
-func (t Table[V]) Delete(r Rows, key string) { r.set(t.prefix+key, &row{gone: true}) }
+func (t Table[V]) Delete(r Rows, key string) { r.set(t.prefix+key, &row{gone: true, once: t.once}) }
 
 // Scan yields the rows with from <= key < to; an empty to means the end of the table.
 func (t Table[V]) Scan(s Scanner, from, to string, backwards bool) iter.Seq2[string, V] {

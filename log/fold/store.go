@@ -295,7 +295,34 @@ func (s *Store) scanner(p int32) Scanner { return storeReader{s.db, p} }
 
 // Read runs f over a snapshot of a partition's rows, which reflects exactly the events below the
 // offset given.
-func (s *Store) Read(p int32, f func(rows Scanner, at log.Offset) error) (err error) {
+func (s *Store) Read(p int32, f func(rows Scanner, at log.Offset) error) error {
+	return s.snapshot(func(snap *pebble.Snapshot) error {
+		rows := storeReader{snap, p}
+		m, err := rows.meta()
+		if err != nil {
+			return err
+		}
+		return f(rows, m.Offset)
+	})
+}
+
+// ReadAll is Read over all partitions at once. at says how far each has come in the snapshot.
+func (s *Store) ReadAll(f func(rows func(p int32) Scanner, at log.Position) error) error {
+	return s.snapshot(func(snap *pebble.Snapshot) error {
+		at := make(log.Position, len(s.folded))
+		for p := range int32(len(s.folded)) {
+			m, err := storeReader{snap, p}.meta()
+			if err != nil {
+				return err
+			}
+			at[p] = m.Offset
+		}
+		return f(func(p int32) Scanner { return storeReader{snap, p} }, at)
+	})
+}
+
+// snapshot runs f over one, and turns what readers panic with into an error.
+func (s *Store) snapshot(f func(*pebble.Snapshot) error) (err error) {
 	snap := s.db.NewSnapshot()
 	defer func() { _ = snap.Close() }()
 	defer func() {
@@ -307,14 +334,12 @@ func (s *Store) Read(p int32, f func(rows Scanner, at log.Offset) error) (err er
 			err = s.doubted(broken)
 		}
 	}()
-	rows := storeReader{snap, p}
-	var m meta
-	if b := rows.bytes(metaKey, anyKey); b != nil {
-		if err := cbor.Unmarshal(b, &m); err != nil {
-			return s.doubted(err)
+	if err = f(snap); err != nil {
+		if broken := (*StoreError)(nil); errors.As(err, &broken) {
+			err = s.doubted(err)
 		}
 	}
-	return f(rows, m.Offset)
+	return err
 }
 
 // doubted marks the store, so that the next start makes it again.
@@ -339,6 +364,16 @@ func (r storeReader) get(key string, how lookup) *row {
 		return nil
 	}
 	return &row{bytes: b}
+}
+
+// meta returns the partition's own row.
+func (r storeReader) meta() (m meta, err error) {
+	if b := r.bytes(metaKey, anyKey); b != nil {
+		if err := cbor.Unmarshal(b, &m); err != nil {
+			return m, &StoreError{Key: metaKey, Err: err}
+		}
+	}
+	return m, nil
 }
 
 func (r storeReader) bytes(key string, how lookup) []byte {
