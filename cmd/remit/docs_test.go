@@ -26,27 +26,98 @@ import (
 	"github.com/remitlog/remit/saga/payments"
 )
 
-//go:generate go test . -run ^TestEventsPage$ -update-docs
+//go:generate go test . -run ^Test(Events|Operating)Page$ -update-docs
 
-var updateDocs = flag.Bool("update-docs", false, "write docs/events.md anew")
-
-const eventsPage = "../../docs/events.md"
+var updateDocs = flag.Bool("update-docs", false, "write the generated pages and tables anew")
 
 // TestEventsPage holds docs/events.md against the Go types.
 func TestEventsPage(t *testing.T) {
-	want := renderEvents(t)
-	if *updateDocs {
-		if err := os.WriteFile(eventsPage, []byte(want), 0o644); err != nil {
+	fresh(t, "../../docs/events.md", func(string) string { return renderEvents(t) })
+}
+
+// TestOperatingPage holds the tables of docs/operating.md against the options and the metrics.
+func TestOperatingPage(t *testing.T) {
+	fresh(t, "../../docs/operating.md", func(page string) string {
+		page = between(t, page, "options", renderOptions())
+		return between(t, page, "metrics", renderMetrics(t))
+	})
+}
+
+// fresh fails if a page is not what render makes of it, or, if told so, writes it.
+func fresh(t *testing.T, path string, render func(page string) string) {
+	t.Helper()
+	was, err := os.ReadFile(path)
+	if err != nil && !*updateDocs {
+		t.Fatal(err)
+	}
+	want := render(string(was))
+	switch {
+	case string(was) == want:
+	case *updateDocs:
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	default:
+		t.Errorf("%s is stale: go generate ./cmd/remit", path)
 	}
-	got, err := os.ReadFile(eventsPage)
+}
+
+// between puts a table between its marks.
+func between(t *testing.T, page, name, table string) string {
+	t.Helper()
+	begin, end := "<!-- "+name+": generated, go generate ./cmd/remit -->\n", "<!-- end -->"
+	before, rest, ok := strings.Cut(page, begin)
+	_, after, ended := strings.Cut(rest, end)
+	if !ok || !ended {
+		t.Fatalf("the marks of the table of %s are not there", name)
+	}
+	return before + begin + table + end + after
+}
+
+func renderOptions() string {
+	var b strings.Builder
+	b.WriteString("| flag | variable | default | |\n|---|---|---|---|\n")
+	for _, o := range options {
+		flag, variable, def := "`--"+o.name+"`", "`"+o.envName()+"`", ""
+		if o.secret {
+			flag, variable = "", variable+", `"+o.envName()+"_FILE`"
+		}
+		if o.def != "" {
+			def = "`" + o.def + "`"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", flag, variable, def, o.help)
+	}
+	return b.String()
+}
+
+var metricName = regexp.MustCompile(`Name:\s+"(remit_\w+)",\s*Help:\s+"([^"]+)"`)
+
+// renderMetrics finds the metrics in the sources.
+func renderMetrics(t *testing.T) string {
+	files, err := filepath.Glob("*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if string(got) != want {
-		t.Error("docs/events.md is stale: go generate ./cmd/remit")
+	more, err := filepath.Glob("*/*.go")
+	if err != nil {
+		t.Fatal(err)
 	}
+	var rows []string
+	for _, name := range append(files, more...) {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := metricName.FindAllStringSubmatch(string(b), -1)
+		if named := strings.Count(string(b), `"remit_`); named != len(found) && !strings.HasSuffix(name, "_test.go") {
+			t.Errorf("%s: %d names of metrics, of which %d are followed by their Help", name, named, len(found))
+		}
+		for _, m := range found {
+			rows = append(rows, "| `"+m[1]+"` | "+m[2]+" |\n")
+		}
+	}
+	slices.Sort(rows)
+	return "| metric | |\n|---|---|\n" + strings.Join(rows, "")
 }
 
 const eventsHead = `<!-- Generated from the Go types: go generate ./cmd/remit -->
