@@ -7,12 +7,15 @@ import (
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/projections"
+	"github.com/remitlog/remit/projections/transactions"
 	"github.com/remitlog/remit/saga/accounts"
 )
 
 // Accounts are the calls about money accounts.
 type Accounts struct {
-	Node *fold.Node
+	Node  *fold.Node
+	Views *projections.Views
 }
 
 // Routes returns them.
@@ -21,6 +24,8 @@ func (a *Accounts) Routes() []Route {
 		{Method: "PUT", Pattern: "/v1/accounts/{account}", Name: "openAccount", Handler: a.open},
 		{Method: "PATCH", Pattern: "/v1/accounts/{account}", Name: "changeAccount", Handler: a.change},
 		{Method: "GET", Pattern: "/v1/accounts/{account}", Name: "getAccount", Handler: a.get},
+		{Method: "GET", Pattern: "/v1/accounts", Name: "listAccounts", Handler: a.list},
+		{Method: "GET", Pattern: "/v1/accounts/{account}/entries", Name: "listEntries", Handler: a.entries},
 		{Method: "POST", Pattern: "/v1/accounts/{account}/deposits", Name: "createDeposit", Handler: a.deposit},
 		{Method: "POST", Pattern: "/v1/accounts/{account}/withdrawals", Name: "createWithdrawal", Handler: a.withdraw},
 	}
@@ -285,4 +290,68 @@ func cashProblem(name string, ref Ref, side accounts.Side, err error) error {
 		verb = "the withdrawal was refused"
 	}
 	return NewProblem(code, "%s: account %q: %s; %s", verb, name, e.Reason, what).With("reason", string(e.Reason))
+}
+
+// known returns an account that a path or parameter names, and what a view must have come to that is to know as much.
+func (a *Accounts) known(field, name string) (accounts.Account, log.Position, error) {
+	if err := checkAccount(field, name); err != nil {
+		return accounts.Account{}, nil, err
+	}
+	return a.find(name)
+}
+
+func (a *Accounts) list(w http.ResponseWriter, r *http.Request) error {
+	rd := beginReading(r)
+	q := rd.query
+	f := transactions.AccountFilter{
+		Currency: q.String("currency"), State: q.OneOf("state", string(accounts.Open), string(accounts.Frozen), string(accounts.Closed)),
+	}
+	page := q.Page()
+	if err := rd.from(w, r, a.Views, transactions.Name, nil); err != nil {
+		return err
+	}
+	found, next, err := a.Views.Transactions.Accounts(f, pageOf(page))
+	return listOf(w, q, found, next, err, func(x transactions.Account) Account {
+		return Account{
+			Account: x.Account, Currency: x.Currency, State: x.State, Balance: amount(x.Balance, x.Currency), Held: amount(x.Held, x.Currency),
+			Available: amount(x.Available, x.Currency), CreditLimit: amount(x.CreditLimit, x.Currency),
+		}
+	})
+}
+
+// Entry is one posting on an account.
+type Entry struct {
+	At           Time    `json:"at"`
+	Kind         string  `json:"kind"`          // payment, refund, deposit or withdrawal
+	ID           *log.ID `json:"id,omitzero"`   // of the payment or refund
+	Name         string  `json:"name,omitzero"` // of the deposit or withdrawal
+	Counterparty string  `json:"counterparty,omitzero"`
+	Amount       string  `json:"amount"`  // negative: taken
+	Balance      string  `json:"balance"` // after it
+	Currency     string  `json:"currency"`
+}
+
+func (a *Accounts) entries(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("account")
+	_, at, err := a.known("account", name)
+	if err != nil {
+		return err
+	}
+	rd := beginReading(r)
+	q := rd.query
+	span, page := rangeOf(q), q.Page()
+	if err := rd.from(w, r, a.Views, transactions.Name, at); err != nil {
+		return err
+	}
+	found, next, err := a.Views.Transactions.Entries(name, span, pageOf(page))
+	return listOf(w, q, found, next, err, func(x transactions.Entry) Entry {
+		e := Entry{
+			At: Time(x.At), Kind: x.Kind, Name: x.Name, Counterparty: x.Counterparty, Amount: amount(x.Amount, x.Currency),
+			Balance: amount(x.Balance, x.Currency), Currency: x.Currency,
+		}
+		if !x.ID.IsZero() {
+			e.ID = &x.ID
+		}
+		return e
+	})
 }

@@ -6,6 +6,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/projections"
+	"github.com/remitlog/remit/projections/transactions"
 	"github.com/remitlog/remit/saga"
 	"github.com/remitlog/remit/saga/accounts"
 	"github.com/remitlog/remit/saga/payments"
@@ -20,6 +24,8 @@ const ReplayedHeader = "Idempotent-Replayed"
 // Payments are the calls about payments and their refunds.
 type Payments struct {
 	Service *payments.Service
+	Core    *fold.Node
+	Views   *projections.Views
 }
 
 // Routes returns them.
@@ -30,6 +36,9 @@ func (p *Payments) Routes() []Route {
 		{Method: "POST", Pattern: "/v1/payments/{id}/capture", Name: "capturePayment", Handler: p.capture},
 		{Method: "POST", Pattern: "/v1/payments/{id}/void", Name: "voidPayment", Handler: p.void},
 		{Method: "POST", Pattern: "/v1/payments/{id}/refunds", Name: "createRefund", Handler: p.refund},
+		{Method: "GET", Pattern: "/v1/payments/{id}/refunds", Name: "listRefunds", Handler: p.listRefunds},
+		{Method: "GET", Pattern: "/v1/payments/{id}", Name: "getPayment", Handler: p.get},
+		{Method: "GET", Pattern: "/v1/payments", Name: "listPayments", Handler: p.list},
 	}
 }
 
@@ -213,7 +222,7 @@ func paymentProblem(id string, err error) error {
 	}
 	if e, ok := errors.AsType[*payments.DecidedError](err); ok {
 		recorded := newPayment(e.Recorded)
-		return NewProblem(CodeAlreadyDecided, "payment %s is %s, and that stands", id, recorded.State).With("recorded", recorded)
+		return NewProblem(CodeAlreadyDecided, "payment %s is %s, and that stands", id, recorded.State).With("recorded", recorded.State).With("payment", recorded)
 	}
 	switch {
 	case errors.Is(err, payments.ErrUnknownPayment):
@@ -384,4 +393,72 @@ func refusedRefund(r Refund) *Problem {
 	}
 	return NewProblem(code, "%s; nothing was given back, so refund again under a new id once that has changed", refusal(r.Reason, r.Payee, r.Payer)).
 		With("reason", r.Reason).With("refund", r)
+}
+
+// resolve returns what an id or name stands for, and how far a view must have come that is to know as much.
+func (p *Payments) resolve(ref Ref) (log.ID, log.Position, error) {
+	a, err := p.Service.Find(ref.String(), ref.Name)
+	if err != nil {
+		return log.ID{}, nil, paymentProblem(ref.String(), err)
+	}
+	return a.Payment.ID, a.Position, nil
+}
+
+// get answers from the core while the payment is open, and from the view once it has ended: the core then keeps its outcome alone.
+func (p *Payments) get(w http.ResponseWriter, r *http.Request) error {
+	rd := beginReading(r)
+	if err := rd.query.Done(); err != nil {
+		return err
+	}
+	if err := waitFor(r, "the core", p.Core, rd.after, rd.wait); err != nil {
+		return err
+	}
+	a, id, err := p.find(r)
+	if err != nil {
+		return err
+	}
+	if a.Payment.EndedAt.IsZero() {
+		SetPosition(w, a.Position)
+		return WriteJSON(w, http.StatusOK, newPayment(a.Payment))
+	}
+	if err := rd.from(w, r, p.Views, transactions.Name, a.Position); err != nil {
+		return err
+	}
+	found, ok, err := p.Views.Transactions.Payment(a.Payment.ID)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return paymentProblem(id, payments.ErrUnknownPayment)
+	}
+	return WriteJSON(w, http.StatusOK, viewedPayment(found))
+}
+
+func (p *Payments) list(w http.ResponseWriter, r *http.Request) error {
+	rd := beginReading(r)
+	q := rd.query
+	f := transactions.PaymentFilter{
+		Payer: q.String("payer"), Payee: q.String("payee"), Reference: q.String("reference"), Range: rangeOf(q),
+		State: q.OneOf("state", transactions.Pending, transactions.Held, transactions.Paid, transactions.Refused, transactions.Voided),
+	}
+	page := q.Page()
+	if err := rd.from(w, r, p.Views, transactions.Name, nil); err != nil {
+		return err
+	}
+	found, next, err := p.Views.Transactions.Payments(f, pageOf(page))
+	return listOf(w, q, found, next, err, viewedPayment)
+}
+
+func (p *Payments) listRefunds(w http.ResponseWriter, r *http.Request) error {
+	a, _, err := p.find(r)
+	if err != nil {
+		return err
+	}
+	rd := beginReading(r)
+	page := rd.query.Page()
+	if err := rd.from(w, r, p.Views, transactions.Name, a.Position); err != nil {
+		return err
+	}
+	found, next, err := p.Views.Transactions.Refunds(a.Payment.ID, pageOf(page))
+	return listOf(w, rd.query, found, next, err, viewedRefund)
 }

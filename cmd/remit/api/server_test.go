@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,14 +149,15 @@ func otherSlot(key string) string {
 }
 
 type conventionCase struct {
-	name   string
-	method string // default POST
-	path   string // default /v1/things
-	body   string
-	header string // "Name: value" lines; Content-Type is application/json unless it is given ("Content-Type:" sends none)
-	status int
-	want   []string // parts of the answer
-	sent   string   // "Name: value" lines of the answer's header
+	name      string
+	method    string // default POST
+	path      string // default /v1/things
+	body      string
+	header    string // "Name: value" lines; Content-Type is application/json unless it is given ("Content-Type:" sends none)
+	status    int
+	want      []string // parts of the answer
+	sent      string   // "Name: value" lines of the answer's header
+	replaying bool     // the server is not ready
 }
 
 var conventionCases = []conventionCase{
@@ -244,7 +246,8 @@ var conventionCases = []conventionCase{
 
 	// The server's own.
 	{name: "livez", method: "GET", path: "/livez", status: 200, want: []string{`{"status":"live"}`}},
-	{name: "readyz", method: "GET", path: "/readyz", status: 503, want: []string{`"code":"not_ready"`, "replaying 40%"}, sent: "Retry-After: 1"},
+	{name: "no path yet", method: "GET", path: "/v1/thing", replaying: true, status: 503, want: []string{`"code":"not_ready"`, "replaying 40%"}},
+	{name: "readyz", replaying: true, method: "GET", path: "/readyz", status: 503, want: []string{`"code":"not_ready"`, "replaying 40%"}, sent: "Retry-After: 1"},
 	{name: "version", method: "GET", path: "/version", status: 200, want: []string{`"go":"go1.`, `"platform":`}},
 	{name: "metrics", method: "GET", path: "/metrics", status: 200, want: []string{"remit_http_request_duration_seconds_bucket", `route="createThing"`}},
 	{name: "openapi", method: "GET", path: "/openapi.yaml", status: 200, want: []string{"openapi: 3.1.0"}, sent: "Content-Type: application/yaml"},
@@ -253,15 +256,22 @@ var conventionCases = []conventionCase{
 
 // TestConventions proves H1 and H2 over HTTP.
 func TestConventions(t *testing.T) {
+	var replaying atomic.Bool
 	s := newTestServer(t, Options{
 		Routes:  thingRoutes(),
 		Schemas: []Schema{{Type: "remit.thing.made.v1", Value: thing{}}},
-		Ready:   func() error { return errors.New("replaying 40%") },
+		Ready: func() error {
+			if replaying.Load() {
+				return errors.New("replaying 40%")
+			}
+			return nil
+		},
 	})
 	server := httptest.NewServer(s)
 	defer server.Close()
 	for _, c := range conventionCases {
 		t.Run(c.name, func(t *testing.T) {
+			replaying.Store(c.replaying)
 			req := c.request(t, server.URL)
 			resp, err := server.Client().Do(req)
 			if err != nil {

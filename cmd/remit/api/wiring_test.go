@@ -14,39 +14,50 @@ import (
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/projections"
 )
 
 // world is remit as it is wired, on a disk in memory, behind HTTP.
 type world struct {
 	t      testing.TB
 	core   *core.Core
+	views  *projections.Views
 	log    *embedded.Log
 	server *httptest.Server
 }
 
-func newWorld(t testing.TB) *world {
+func newWorld(t testing.TB) *world { return newWorldOn(t, vfs.NewMem(), "") }
+
+func newWorldOn(t testing.TB, fs vfs.FS, dir string) *world {
 	t.Helper()
-	fs := vfs.NewMem()
 	fatal := func(err error) { t.Errorf("fatal: %v", err) }
-	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, Fatal: fatal})
+	l, err := embedded.Open(embedded.Options{Dir: fs.PathJoin(dir, "log"), FS: fs, Fatal: fatal})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := core.Open(t.Context(), core.Options{Log: l, FS: fs, Partitions: 4, Fatal: fatal})
+	c, err := core.Open(t.Context(), core.Options{Log: l, Dir: dir, FS: fs, Partitions: 4, Fatal: fatal})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := api.New(api.Options{Routes: routes(c, l), Logger: slog.New(slog.DiscardHandler)})
+	v, err := projections.Follow(t.Context(), projections.Options{Log: l, Dir: fs.PathJoin(dir, "v"), FS: fs, Partitions: 4, Fatal: fatal})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t, c, l, httptest.NewServer(s)}
+	nouns := api.Nouns{Log: l, Node: c.Node, Registry: c.Registry, Broker: c.Broker, Payments: c.Payments, Views: v, TopicPartitions: 2}
+	s, err := api.New(api.Options{Routes: nouns.Routes(), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t, c, v, l, httptest.NewServer(s)}
 	t.Cleanup(w.close)
 	return w
 }
 
 func (w *world) close() {
 	w.server.Close()
+	if err := w.views.Close(); err != nil {
+		w.t.Error(err)
+	}
 	if err := w.core.Close(); err != nil {
 		w.t.Error(err)
 	}

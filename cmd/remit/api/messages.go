@@ -1,0 +1,584 @@
+package api
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/remitlog/remit/broker"
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/log/names"
+	"github.com/remitlog/remit/log/registry"
+	"github.com/remitlog/remit/projections"
+	"github.com/remitlog/remit/projections/transactions"
+)
+
+// ReasonMax is the longest reason of a decision, in bytes.
+const ReasonMax = 1024
+
+// Messages are the calls about transactional messages.
+type Messages struct {
+	Node     *fold.Node
+	Broker   *broker.Broker
+	Registry *registry.Registry
+	Topics   *Topics // which makes those that are written to
+	Views    *projections.Views
+}
+
+// Routes returns them.
+func (m *Messages) Routes() []Route {
+	return []Route{
+		{Method: "POST", Pattern: "/v1/topics/{topic}/messages", Name: "createMessage", Handler: m.create},
+		{Method: "POST", Pattern: "/v1/topics/{topic}/messages:batch", Name: "createMessages", Handler: m.createBatch, Streams: true},
+		{Method: "POST", Pattern: "/v1/messages/{id}/commit", Name: "commitMessage", Handler: m.settle(broker.InputCommit)},
+		{Method: "POST", Pattern: "/v1/messages/{id}/rollback", Name: "rollbackMessage", Handler: m.settle(broker.InputRollback)},
+		{Method: "GET", Pattern: "/v1/messages/{id}", Name: "getMessage", Handler: m.get},
+		{Method: "GET", Pattern: "/v1/messages", Name: "listMessages", Handler: m.list},
+	}
+}
+
+// Message is a message as it is answered.
+type Message struct {
+	ID       log.ID `json:"id"`
+	Name     string `json:"name,omitzero"` // the event's source and id
+	Topic    string `json:"topic"`
+	Producer string `json:"producer,omitzero"`
+	Key      string `json:"key"`
+	State    string `json:"state"`
+	// Event is the CloudEvent as it is, or will be, delivered. Answers of decisions and of batches leave it out.
+	Event       jsontext.Value `json:"event,omitzero"`
+	Checks      int            `json:"checks"`
+	NextCheckAt Time           `json:"nextCheckAt,omitzero"`
+	Unreachable bool           `json:"unreachable"`
+	Stuck       bool           `json:"stuck"`
+	DecidedBy   string         `json:"decidedBy,omitzero"`
+	Reason      string         `json:"reason,omitzero"`
+	PreparedAt  Time           `json:"preparedAt"`
+	DecidedAt   Time           `json:"decidedAt,omitzero"`
+	DeliverAt   Time           `json:"deliverAt,omitzero"` // when it was asked to be delivered
+	// DeliveredAt is where it stands on its topic; the offset is known a moment after the partition.
+	DeliveredAt *Delivery `json:"deliveredAt,omitzero"`
+	History     []Step    `json:"history,omitempty"`
+}
+
+// Delivery is where a message stands on its topic.
+type Delivery struct {
+	Partition int32       `json:"partition"`
+	Offset    *log.Offset `json:"offset,omitzero"`
+}
+
+// Step is one event of a history.
+type Step struct {
+	At     Time   `json:"at"`
+	Type   string `json:"type"`
+	By     string `json:"by,omitzero"`
+	Detail string `json:"detail,omitzero"`
+}
+
+// newMessage is a message as the core has it.
+func newMessage(id log.ID, m broker.Message) Message {
+	answer := Message{
+		ID: id, Topic: m.Topic, Producer: m.Producer, Key: m.Key, State: m.State.String(), DecidedBy: m.By, Reason: m.Reason,
+		PreparedAt: timeOf(m.PreparedMs), DecidedAt: timeOf(m.DecidedMs), DeliverAt: timeOf(m.DeliverAtMs),
+	}
+	if m.DeliverAfterMs > 0 && m.DecidedMs > 0 {
+		answer.DeliverAt = timeOf(max(m.DeliverAtMs, m.DecidedMs+m.DeliverAfterMs))
+	}
+	return answer
+}
+
+func timeOf(ms int64) Time {
+	if ms == 0 {
+		return Time{}
+	}
+	return Time(time.UnixMilli(ms).UTC())
+}
+
+// half is a half message that is asked for, checked as far as that goes without state.
+type half struct {
+	prepared broker.Prepared // but for its id, where the caller brought none
+	event    log.Event
+}
+
+// newHalf takes the options off an event and checks the rest.
+func newHalf(topic, producer string, e log.Event) (half, error) {
+	h := half{prepared: broker.Prepared{Topic: topic, Producer: producer}}
+	if err := h.takeOptions(&e); err != nil {
+		return h, err
+	}
+	e.Key = cmp.Or(e.Key, e.ID)
+	if err := e.Validate(); err != nil {
+		return h, eventProblem(err)
+	}
+	h.prepared.Key, h.prepared.Name = e.Key, nameOf(&e)
+	if !h.prepared.ID.IsZero() {
+		if err := (Ref{ID: h.prepared.ID}).CheckSlot("partitionkey", e.Key); err != nil {
+			return h, err
+		}
+	}
+	b, err := e.MarshalStructured()
+	if err != nil {
+		return h, eventProblem(err)
+	}
+	h.prepared.Event, h.event = b, e
+	h.prepared.Fingerprint = fingerprint(&h.prepared, &e)
+	return h, nil
+}
+
+// nameOf is what a message is called: no source has a space in it.
+func nameOf(e *log.Event) string { return e.Source + " " + e.ID }
+
+func (h *half) takeOptions(e *log.Event) error {
+	options := map[string]string{}
+	for _, name := range []string{optionID, optionDeliverAt, optionDeliverAfter, optionCheckAfter} {
+		value, ok := e.Extensions[name]
+		if !ok {
+			continue
+		}
+		text, ok := value.(string)
+		if !ok {
+			return invalidField(name, "give a string")
+		}
+		options[name] = text
+		delete(e.Extensions, name)
+	}
+	if text, ok := options[optionID]; ok {
+		id, ok := log.ParseID(text)
+		if !ok {
+			return NewProblem(CodeInvalidID, "remitid: %.140q is no id of remit's, a UUIDv8; leave it out, and the message is known by its source and id", text).With("field", optionID)
+		}
+		h.prepared.ID = id
+	}
+	if text, ok := options[optionDeliverAt]; ok {
+		at, err := ParseTime(text)
+		if err != nil {
+			return invalidField(optionDeliverAt, "%s", err.(*Problem).Detail)
+		}
+		h.prepared.DeliverAt = max(at.UnixMilli(), 0)
+	}
+	for name, to := range map[string]*int64{optionDeliverAfter: &h.prepared.DeliverAfter, optionCheckAfter: &h.prepared.CheckAfter} {
+		text, ok := options[name]
+		if !ok {
+			continue
+		}
+		d, err := ParseDuration(text)
+		if err != nil {
+			return invalidField(name, "%s", err.(*Problem).Detail)
+		}
+		if d > durationMax {
+			return invalidField(name, "%s is longer than remit waits; give at most %s", text, Duration(durationMax))
+		}
+		*to = d.Milliseconds()
+	}
+	return nil
+}
+
+// contentOf lists what a message means, in the order in which a difference is looked for: not its time, nor its trace context.
+func contentOf(p *broker.Prepared, e *log.Event) []struct{ name, value string } {
+	list := []struct{ name, value string }{
+		{"topic", p.Topic}, {"producer", p.Producer}, {"source", e.Source}, {"id", e.ID}, {"type", e.Type}, {"subject", e.Subject},
+		{"partitionkey", e.Key}, {"datacontenttype", e.DataContentType}, {"dataschema", e.DataSchema},
+		{"correlationid", e.Correlation}, {"causationid", e.Causation},
+		{optionDeliverAt, strconv.FormatInt(p.DeliverAt, 10)}, {optionDeliverAfter, strconv.FormatInt(p.DeliverAfter, 10)},
+		{optionCheckAfter, strconv.FormatInt(p.CheckAfter, 10)},
+	}
+	var extensions []string
+	for name := range e.Extensions {
+		if name != "tracestate" {
+			extensions = append(extensions, name)
+		}
+	}
+	slices.Sort(extensions)
+	for _, name := range extensions {
+		list = append(list, struct{ name, value string }{name, fmt.Sprint(e.Extensions[name])})
+	}
+	return append(list, struct{ name, value string }{"data", meaning(e)})
+}
+
+// meaning is the data of an event; of JSON without its white space and the order of its fields.
+func meaning(e *log.Event) string {
+	media, _, _ := mime.ParseMediaType(e.DataContentType)
+	if media != log.JSONContentType && media != "" && !strings.HasSuffix(media, "+json") {
+		return string(e.Data)
+	}
+	v := jsontext.Value(bytes.Clone(e.Data))
+	if v.Compact(jsontext.ReorderRawObjects(true)) != nil {
+		return string(e.Data)
+	}
+	return string(v)
+}
+
+func fingerprint(p *broker.Prepared, e *log.Event) log.Fingerprint {
+	content := contentOf(p, e)
+	parts := make([]string, 0, 1+2*len(content))
+	parts = append(parts, "message")
+	for _, c := range content {
+		parts = append(parts, c.name, c.value)
+	}
+	return log.FingerprintOf(parts...)
+}
+
+// accept reads what both ways of storing have in common: the topic, which is there or is made, and the producer.
+func (m *Messages) accept(r *http.Request) (topic, producer string, err error) {
+	q := ParseQuery(r)
+	producer = q.String("producer")
+	if err := q.Done(); err != nil {
+		return "", "", err
+	}
+	if topic, err = m.Topics.writable(r); err != nil {
+		return "", "", err
+	}
+	if producer == "" {
+		return "", "", NewProblem(CodeInvalidParameter, "producer: it is missing; say which registered producer decides the message").With("parameter", "producer")
+	}
+	if err := checkProducer("producer", producer); err != nil {
+		return "", "", err
+	}
+	_, ok, err := m.Registry.Producer(producer)
+	if err == nil && !ok {
+		err = unknownProducer(producer)
+	}
+	if err == nil {
+		err = m.Topics.ensure(r.Context(), topic)
+	}
+	return topic, producer, err
+}
+
+func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
+	topic, producer, err := m.accept(r)
+	if err != nil {
+		return err
+	}
+	events, err := readEvents(w, r)
+	if err != nil {
+		return err
+	}
+	if len(events) != 1 {
+		return NewProblem(CodeUnsupportedMediaType, "a message is one event, in binary or structured mode; send many to …/messages:batch, a line each")
+	}
+	h, err := newHalf(topic, producer, events[0])
+	if err != nil {
+		return err
+	}
+	type result struct {
+		message prepared
+		err     error
+	}
+	got := make(chan result, 1)
+	m.prepare(h, func(p prepared, err error) { got <- result{p, err} })
+	select {
+	case res := <-got:
+		if res.err != nil {
+			return res.err
+		}
+		status, message := res.message.answer()
+		message.Event = h.prepared.Event
+		if res.message.Replayed {
+			w.Header().Set(ReplayedHeader, "true")
+		}
+		SetPosition(w, res.message.position)
+		return WriteJSON(w, status, message)
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
+}
+
+// prepared is a half message as it stands.
+type prepared struct {
+	broker.Outcome
+	name     string
+	position log.Position
+}
+
+// answer is how a half message is answered where it was asked for.
+func (p prepared) answer() (int, Message) {
+	message := newMessage(p.ID, p.Message)
+	message.Name = p.name
+	switch {
+	case !p.Replayed:
+		return http.StatusCreated, message
+	case p.Message.State.Final():
+		return http.StatusOK, message
+	default:
+		return http.StatusAccepted, message
+	}
+}
+
+// prepare stores a half message: it claims the name if the caller brought no id. done runs on a partition's goroutine.
+func (m *Messages) prepare(h half, done func(prepared, error)) {
+	if !h.prepared.ID.IsZero() {
+		m.submit(h, nil, done)
+		return
+	}
+	claim := names.Claim{Named: names.Named{
+		Kind: names.KindMessage, Name: h.prepared.Name, ID: log.NewID(m.Node.Now(), h.prepared.Key), Key: h.prepared.Key, Fingerprint: h.prepared.Fingerprint,
+	}}
+	err := m.Node.Submit(m.Node.PartitionOf(names.Route(claim.Kind, claim.Name)), claim, func(res fold.Result) {
+		if e, ok := errors.AsType[*names.MismatchError](res.Err); ok {
+			go func() { done(prepared{}, m.mismatch(h, e.Named.ID)) }() // it reads the log
+			return
+		}
+		if res.Err != nil {
+			done(prepared{}, res.Err)
+			return
+		}
+		h.prepared.ID = res.Answer.(names.Named).ID
+		m.submit(h, res.Position(), done)
+	})
+	if err != nil {
+		done(prepared{}, err)
+	}
+}
+
+func (m *Messages) submit(h half, claimed log.Position, done func(prepared, error)) {
+	err := m.Node.Submit(m.Node.PartitionOfID(h.prepared.ID), broker.Prepare{Prepared: h.prepared}, func(res fold.Result) {
+		if _, ok := errors.AsType[*broker.MismatchError](res.Err); ok {
+			go func() { done(prepared{}, m.mismatch(h, h.prepared.ID)) }() // it reads the log
+			return
+		}
+		if res.Err != nil {
+			done(prepared{}, res.Err)
+			return
+		}
+		done(prepared{res.Answer.(broker.Outcome), h.prepared.Name, claimed.Merge(res.Position())}, nil)
+	})
+	if err != nil {
+		done(prepared{}, err)
+	}
+}
+
+// mismatch names the first field in which a message differs from what was prepared under its id. A claim alone knows none.
+func (m *Messages) mismatch(h half, id log.ID) error {
+	row, _, _, ok, err := m.find(id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return mismatch("message", h.prepared.Name, "", "").With("id", id)
+	}
+	began, err := m.began(id, row)
+	if err != nil {
+		return err
+	}
+	if began == nil { // it is an activity's
+		return mismatch("message", id.String(), "id", "an activity").With("id", id)
+	}
+	e, err := log.ParseStructured(began.Event)
+	if err != nil {
+		return fmt.Errorf("api: message %s: %w", id, err)
+	}
+	field, recorded := differs(contentOf(&h.prepared, &h.event), contentOf(began, &e))
+	return mismatch("message", h.prepared.Name, field, recorded).With("id", id)
+}
+
+// differs returns the first field that two contents do not share, and what the second has.
+func differs(asked, recorded []struct{ name, value string }) (field, value string) {
+	was := map[string]string{}
+	for _, c := range recorded {
+		was[c.name] = c.value
+	}
+	for _, c := range asked {
+		if was[c.name] != c.value {
+			return c.name, fmt.Sprintf("%.200s", was[c.name])
+		}
+		delete(was, c.name)
+	}
+	for _, c := range recorded {
+		if _, left := was[c.name]; left {
+			return c.name, fmt.Sprintf("%.200s", c.value)
+		}
+	}
+	return "", ""
+}
+
+// began reads what a message began with from the log; nil if it is an activity's.
+func (m *Messages) began(id log.ID, row broker.Message) (*broker.Prepared, error) {
+	at := log.Partition{Topic: log.EventsTopic, Index: m.Node.PartitionOfID(id)}
+	ctx, cancel := context.WithTimeout(context.Background(), WaitMax)
+	defer cancel()
+	records, err := m.Topics.Log.Read(ctx, at, row.Begun, 1)
+	if err != nil {
+		return nil, err
+	}
+	event, err := fold.NewFacts(false, broker.Facts()...).Decode(records[0])
+	if err != nil {
+		return nil, err
+	}
+	if f, ok := event.Fact.(broker.Prepared); ok {
+		return &f, nil
+	}
+	return nil, nil
+}
+
+// find reads a message from the core.
+func (m *Messages) find(id log.ID) (row broker.Message, plain bool, at log.Position, ok bool, err error) {
+	p := m.Node.PartitionOfID(id)
+	err = m.Node.Read(p, func(rows fold.Scanner, offset log.Offset) error {
+		row, plain, ok = broker.Get(rows, id)
+		at = log.Position{p: offset}
+		return nil
+	})
+	return row, plain, at, ok, err
+}
+
+// messageOf reads the id of a message from the path: messages have no names there.
+func messageOf(r *http.Request) (log.ID, error) { return parseMessageID("id", r.PathValue("id")) }
+
+func parseMessageID(field, s string) (log.ID, error) {
+	id, ok := log.ParseID(s)
+	if !ok {
+		return id, NewProblem(CodeInvalidID, "%s: %.140q is no id of remit's, a UUIDv8; find a message by its event with GET /v1/messages?source=&eventId=", field, s).With("field", field)
+	}
+	return id, nil
+}
+
+func unknownMessage(id log.ID) *Problem {
+	return NotFound("message", id.String(), "all messages, open and ended, by id; find one by its event with GET /v1/messages?source=&eventId=")
+}
+
+// settle returns the call that commits, or the one that rolls back.
+func (m *Messages) settle(input broker.Input) Handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		id, err := messageOf(r)
+		if err != nil {
+			return err
+		}
+		if err := ParseQuery(r).Done(); err != nil {
+			return err
+		}
+		var body struct {
+			Reason string `json:"reason,omitzero"`
+		}
+		if err := DecodeOptional(w, r, &body); err != nil {
+			return err
+		}
+		if err := checkReason(body.Reason); err != nil {
+			return err
+		}
+		res, err := m.Node.Do(r.Context(), m.Node.PartitionOfID(id), broker.Settle{Broker: m.Broker, ID: id, Input: input, Reason: body.Reason})
+		if err != nil {
+			return settleProblem(id, err)
+		}
+		SetPosition(w, res.Position())
+		outcome := res.Answer.(broker.Outcome)
+		if outcome.Conflict {
+			return decidedOtherwise(outcome)
+		}
+		if outcome.Replayed {
+			w.Header().Set(ReplayedHeader, "true")
+		}
+		return WriteJSON(w, http.StatusOK, newMessage(id, outcome.Message))
+	}
+}
+
+func checkReason(reason string) error {
+	if len(reason) > ReasonMax {
+		return invalidField("reason", "it has %d bytes, at most %d are kept", len(reason), ReasonMax)
+	}
+	return nil
+}
+
+func settleProblem(id log.ID, err error) error {
+	switch {
+	case errors.Is(err, broker.ErrUnknownMessage):
+		return unknownMessage(id)
+	case errors.Is(err, broker.ErrNotTried):
+		return NewProblem(CodeNotTried, "message %s belongs to an activity that remit coordinates, and is decided with it; capture or void it if it is a held payment: /v1/payments/%s", id, id)
+	}
+	return err
+}
+
+// decidedOtherwise is the answer to a decision that contradicts the one that stands (D2).
+func decidedOtherwise(o broker.Outcome) *Problem {
+	state := o.Message.State.String()
+	return NewProblem(CodeAlreadyDecided, "message %s is %s, and that stands", o.ID, state).With("recorded", state).With("message", newMessage(o.ID, o.Message))
+}
+
+func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {
+	id, err := messageOf(r)
+	if err != nil {
+		return err
+	}
+	rd := beginReading(r)
+	if err := rd.query.Done(); err != nil {
+		return err
+	}
+	if err := waitFor(r, "the core", m.Node, rd.after, rd.wait); err != nil {
+		return err
+	}
+	row, plain, at, ok, err := m.find(id)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return unknownMessage(id)
+	case plain && !row.State.Final():
+		message, err := openMessage(id, row)
+		if err != nil {
+			return err
+		}
+		SetPosition(w, at)
+		return WriteJSON(w, http.StatusOK, message)
+	}
+	if err := rd.from(w, r, m.Views, transactions.Name, at); err != nil {
+		return err
+	}
+	found, ok, err := m.Views.Transactions.Message(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return unknownMessage(id)
+	}
+	return WriteJSON(w, http.StatusOK, viewedMessage(found))
+}
+
+// openMessage is a message as the core has it, with all that can be said of it.
+func openMessage(id log.ID, row broker.Message) (Message, error) {
+	message := newMessage(id, row)
+	e, err := log.ParseStructured(row.Event)
+	if err != nil {
+		return message, fmt.Errorf("api: message %s: %w", id, err)
+	}
+	message.Name, message.Event = nameOf(&e), row.Event
+	message.History = []Step{{At: message.PreparedAt, Type: broker.Prepared{}.EventType(), By: row.Producer}}
+	if row.DecidedMs > 0 {
+		message.History = append(message.History, Step{At: message.DecidedAt, Type: broker.Committed{}.EventType(), By: row.By, Detail: row.Reason})
+	}
+	return message, nil
+}
+
+func viewedMessage(x transactions.Message) Message {
+	return Message{
+		ID: x.ID, Name: x.Name, Topic: x.Topic, Producer: x.Producer, Key: x.Key, State: x.State, Event: x.Event,
+		DecidedBy: x.DecidedBy, Reason: x.Reason, PreparedAt: Time(x.PreparedAt), DecidedAt: Time(x.DecidedAt), DeliverAt: Time(x.DeliverAt),
+		DeliveredAt: delivery(x.DeliveredAt), History: steps(x.History),
+	}
+}
+
+func (m *Messages) list(w http.ResponseWriter, r *http.Request) error {
+	rd := beginReading(r)
+	q := rd.query
+	f := transactions.MessageFilter{
+		State:    q.OneOf("state", "prepared", "committed", "delivered", "rolledback", "dropped", "parked"),
+		Producer: q.String("producer"), Topic: q.String("topic"), Key: q.String("key"), Source: q.String("source"),
+		EventID: q.String("eventId"), Subject: q.String("subject"), Range: rangeOf(q),
+	}
+	page := q.Page()
+	if err := rd.from(w, r, m.Views, transactions.Name, nil); err != nil {
+		return err
+	}
+	found, next, err := m.Views.Transactions.Messages(r.Context(), f, pageOf(page))
+	return listOf(w, q, found, next, err, viewedMessage)
+}
