@@ -262,3 +262,193 @@ func TestBatchOfOnePayer(t *testing.T) {
 		}
 	}
 }
+
+func run(t *testing.T, w *world, rows []row) {
+	t.Helper()
+	for _, r := range rows {
+		r.run(t, w)
+	}
+}
+
+func event(id, rest string) string {
+	return `{"specversion":"1.0","id":"` + id + `","source":"/orders","type":"com.example.order.placed"` + rest + `}`
+}
+
+const structured = "Content-Type: application/cloudevents+json"
+
+// TestTopicsAndProducers proves what api.md says of topics, of publishing, and of producers.
+func TestTopicsAndProducers(t *testing.T) {
+	w := newWorld(t)
+	run(t, w, []row{
+		{name: "make", method: "PUT", path: "/v1/topics/orders", body: `{"partitions":4,"retention":"24h","cleanupPolicy":"delete"}`, status: 201, want: []string{`"topic":"orders","partitions":4,"retention":"24h","cleanupPolicy":"delete"`, `"ends":[{"partition":0,"first":0,"end":0`}},
+		{name: "make again", method: "PUT", path: "/v1/topics/orders", body: `{"partitions":4}`, status: 200, want: []string{`"retention":"24h"`}},
+		{name: "more partitions", method: "PUT", path: "/v1/topics/orders", body: `{"partitions":8,"retention":"0s"}`, status: 200, want: []string{`"partitions":8,"cleanupPolicy"`}},
+		{name: "fewer partitions", method: "PUT", path: "/v1/topics/orders", body: `{"partitions":4}`, status: 409, want: []string{`"code":"fewer_partitions"`}},
+		{name: "no partitions", method: "PUT", path: "/v1/topics/orders", body: `{"partitions":0}`, status: 400, want: []string{`"field":"partitions"`}},
+		{name: "compacted", method: "PUT", path: "/v1/topics/orders", body: `{"cleanupPolicy":"compact"}`, status: 400, want: []string{`"field":"cleanupPolicy"`}},
+		{name: "bad retention", method: "PUT", path: "/v1/topics/orders", body: `{"retention":"1 day"}`, status: 400, want: []string{`"field":"retention"`}},
+		{name: "by default", method: "PUT", path: "/v1/topics/plain", status: 201, want: []string{`"partitions":2`}},
+		{name: "bad name", method: "PUT", path: "/v1/topics/a%20b", status: 400, want: []string{`"code":"invalid_id"`}},
+		{name: "reserved", method: "PUT", path: "/v1/topics/remit.mine", status: 403, want: []string{`"code":"forbidden"`}},
+		{name: "payments is reserved", method: "DELETE", path: "/v1/topics/payments", status: 403},
+		{name: "get", method: "GET", path: "/v1/topics/orders", status: 200},
+		{name: "get nothing", method: "GET", path: "/v1/topics/nothing", status: 404, want: []string{`"code":"unknown_topic"`, "remit log topics create"}},
+		{name: "list", method: "GET", path: "/v1/topics?pageSize=2", status: 200, want: []string{`"items":[{"topic":"orders"`, `"topic":"payments"`, `"nextPageToken"`}},
+
+		{name: "structured", path: "/v1/topics/orders/events", head: structured, body: event("e1", `,"partitionkey":"k","data":{"n":1}`), status: 201, want: []string{`{"positions":[{"topic":"orders","partition":`, `"offset":0}]}`}},
+		{name: "a repeat appends again", path: "/v1/topics/orders/events", head: structured, body: event("e1", `,"partitionkey":"k"`), status: 201, want: []string{`"offset":1}]}`}},
+		{name: "batched", path: "/v1/topics/orders/events", head: "Content-Type: application/cloudevents-batch+json", body: `[` + event("e2", `,"partitionkey":"k"`) + `,` + event("e3", "") + `]`, status: 201, want: []string{`"offset":2}`}},
+		{name: "empty batch", path: "/v1/topics/orders/events", head: "Content-Type: application/cloudevents-batch+json", body: `[]`, status: 400, want: []string{`"code":"invalid_body"`}},
+		{name: "one of a batch is wrong", path: "/v1/topics/orders/events", head: "Content-Type: application/cloudevents-batch+json", body: `[` + event("e2", "") + `,{"specversion":"1.0"}]`, status: 400, want: []string{"event 2 of the batch"}},
+		{name: "no event", path: "/v1/topics/orders/events", body: `{"n":1}`, status: 400, want: []string{`"field":"specversion"`, "Ce-Id"}},
+		{name: "another format", path: "/v1/topics/orders/events", head: "Content-Type: application/cloudevents+avro", body: `x`, status: 415, want: []string{`"code":"unsupported_media_type"`}},
+		{name: "an option of messages", path: "/v1/topics/orders/events", head: structured, body: event("e4", `,"deliverafter":"1h"`), status: 400, want: []string{`"field":"deliverafter"`, "/messages"}},
+		{name: "to no topic", path: "/v1/topics/nothing/events", head: structured, body: event("e1", ""), status: 404, want: []string{`"code":"unknown_topic"`}},
+		{name: "to remit's own", path: "/v1/topics/remit.events/events", head: structured, body: event("e1", ""), status: 403, want: []string{`"code":"forbidden"`}},
+		{name: "to payments", path: "/v1/topics/payments/events", head: structured, body: event("e1", ""), status: 403},
+		{name: "too large", path: "/v1/topics/orders/events", head: structured, body: event("e1", `,"data":"`+strings.Repeat("x", 1<<20)+`"`), status: 413},
+		{name: "read", method: "GET", path: fmt.Sprintf("/v1/topics/orders/events?partition=%d&from=1&pageSize=1", log.KeyPartition("k", 8)), status: 200, want: []string{`"items":[{"offset":1,"time":"`, `"event":{"specversion":"1.0","id":"e1"`, `"next":2,"end":3`}},
+		{name: "read the end", method: "GET", path: "/v1/topics/plain/events?from=end", status: 200, want: []string{`"items":[],"next":0,"end":0`}},
+		{name: "read from a time", method: "GET", path: "/v1/topics/plain/events?from=2020-01-01T00:00:00Z&wait=1ms", status: 200, want: []string{`"items":[]`}},
+		{name: "read beyond", method: "GET", path: "/v1/topics/plain/events?from=7", status: 400, want: []string{`"parameter":"from"`, `"end":0`}},
+		{name: "read from nonsense", method: "GET", path: "/v1/topics/plain/events?from=x", status: 400, want: []string{`"parameter":"from"`}},
+		{name: "read no partition", method: "GET", path: "/v1/topics/plain/events?partition=2", status: 404, want: []string{"has no partition 2"}},
+		{name: "read no topic", method: "GET", path: "/v1/topics/nothing/events", status: 404, want: []string{`"code":"unknown_topic"`}},
+		{name: "read the core", method: "GET", path: "/v1/topics/remit.registry/events", status: 200, want: []string{`"type":"remit.log.created.v1"`}},
+		{name: "delete", method: "DELETE", path: "/v1/topics/plain", status: 204},
+		{name: "delete again", method: "DELETE", path: "/v1/topics/plain", status: 404, want: []string{`"code":"unknown_topic"`}},
+
+		{name: "register", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"https://shop.example/check","secret":"s3cret"},"precheck":{"url":"https://shop.example/pre","when":"type = 'x'"}}`, status: 201, want: []string{`{"producer":"shop","check":{"url":"https://shop.example/check","secretSet":true,"firstAfter":"10s","interval":"10s","maxInterval":"10m","deadline":"24h"},"precheck":`}},
+		{name: "register anew, the secret stays", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"https://shop.example/check2","interval":"1s"}}`, status: 200, want: []string{`"secretSet":true`, `"interval":"1s"`}},
+		{name: "the secret goes", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"https://shop.example/check2","secret":""}}`, status: 200, want: []string{`"secretSet":false`}},
+		{name: "too short a deadline", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"https://shop.example/check","deadline":"39s"}}`, status: 400, want: []string{`"field":"check.deadline"`, "40s"}},
+		{name: "just long enough", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"https://shop.example/check","deadline":"40s"}}`, status: 200},
+		{name: "intervals crossed", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"https://shop.example/check","interval":"2m","maxInterval":"1m"}}`, status: 400, want: []string{`"field":"check.maxInterval"`}},
+		{name: "no address", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"shop.example"}}`, status: 400, want: []string{`"field":"check.url"`}},
+		{name: "no duration", method: "PUT", path: "/v1/producers/shop", body: `{"check":{"url":"http://x/","interval":"1"}}`, status: 400, want: []string{`"field":"check.interval"`}},
+		{name: "bare", method: "PUT", path: "/v1/producers/bare", status: 201, want: []string{`{"producer":"bare"}`}},
+		{name: "show", method: "GET", path: "/v1/producers/shop", status: 200},
+		{name: "show nothing", method: "GET", path: "/v1/producers/nothing", status: 404, want: []string{`"code":"unknown_producer"`}},
+		{name: "list producers", method: "GET", path: "/v1/producers?pageSize=1", status: 200, want: []string{`"items":[{"producer":"bare"}]`, `"nextPageToken"`}},
+		{name: "remove", method: "DELETE", path: "/v1/producers/bare", status: 204},
+		{name: "remove again", method: "DELETE", path: "/v1/producers/bare", status: 404},
+	})
+}
+
+// TestMessages proves what api.md says of half messages and their decisions.
+func TestMessages(t *testing.T) {
+	w := newWorld(t)
+	w.must(201, "PUT", "/v1/topics/orders", `{"partitions":2}`)
+	w.must(201, "PUT", "/v1/producers/shop", "")
+	w.account("alice", "10")
+	w.account("store", "")
+	const post = "/v1/topics/orders/messages?producer=shop"
+	one, two, three := idFor("k"), idFor("k"), idFor("k")
+	with := func(id string) string {
+		return event("x"+id, `,"partitionkey":"k","remitid":"`+id+`","data":{"a":1,"b":[2]}`)
+	}
+	var named struct{ ID string }
+	w.must(201, "POST", post, event("m1", `,"data":{"a":1,"b":2},"time":"2026-01-01T00:00:00Z"`), structured).into(t, &named)
+	run(t, w, []row{
+		{name: "again, at another time", path: post, head: structured, body: event("m1", `,"data":{ "b":2, "a":1 },"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"`), status: 202, want: []string{named.ID, `"state":"prepared"`}, sent: replayed},
+		{name: "other data", path: post, head: structured, body: event("m1", `,"data":{"a":1}`), status: 409, want: []string{`"code":"content_mismatch"`, `"field":"data"`}},
+		{name: "other subject", path: post, head: structured, body: event("m1", `,"data":{"a":1,"b":2},"subject":"s"`), status: 409, want: []string{`"field":"subject"`}},
+		{name: "later", path: post, head: structured, body: event("m1", `,"data":{"a":1,"b":2},"deliverafter":"1h"`), status: 409, want: []string{`"field":"deliverafter"`}},
+		{name: "own id", path: post, head: structured, body: with(one), status: 201, want: []string{`"id":"` + one + `"`, `"key":"k"`, `"event":{"specversion":"1.0"`, `"name":"/orders x` + one + `"`}},
+		{name: "own id again", path: post, head: structured, body: with(one), status: 202, sent: replayed},
+		{name: "own id, other content", path: post, head: structured, body: strings.Replace(with(one), `"a":1`, `"a":2`, 1), status: 409, want: []string{`"field":"data"`}},
+		{name: "wrong slot", path: post, head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+otherSlot("k")+`"`), status: 400, want: []string{`"code":"wrong_slot"`}},
+		{name: "remitid is no id", path: post, head: structured, body: event("m2", `,"remitid":"x"`), status: 400, want: []string{`"code":"invalid_id"`, `"field":"remitid"`}},
+		{name: "deliverat is no time", path: post, head: structured, body: event("m2", `,"deliverat":"x"`), status: 400, want: []string{`"field":"deliverat"`}},
+		{name: "checkafter is no duration", path: post, head: structured, body: event("m2", `,"checkafter":"x"`), status: 400, want: []string{`"field":"checkafter"`}},
+		{name: "no producer", path: "/v1/topics/orders/messages", head: structured, body: event("m2", ""), status: 400, want: []string{`"parameter":"producer"`}},
+		{name: "unknown producer", path: "/v1/topics/orders/messages?producer=x", head: structured, body: event("m2", ""), status: 404, want: []string{`"code":"unknown_producer"`}},
+		{name: "unknown topic", path: "/v1/topics/nothing/messages?producer=shop", head: structured, body: event("m2", ""), status: 404, want: []string{`"code":"unknown_topic"`}},
+		{name: "reserved topic", path: "/v1/topics/payments/messages?producer=shop", head: structured, body: event("m2", ""), status: 403},
+		{name: "a batch", path: post, head: "Content-Type: application/cloudevents-batch+json", body: `[` + event("m2", "") + `,` + event("m3", "") + `]`, status: 415},
+		{name: "no event", path: post, body: `{}`, status: 400, want: []string{`"field":"specversion"`}},
+		{name: "shown while open", method: "GET", path: "/v1/messages/" + one, status: 200, want: []string{`"state":"prepared"`, `"checks":0`, `"history":[{"at":"`, "remit.message.prepared.v1"}},
+		{name: "its topic is in use", method: "DELETE", path: "/v1/topics/orders", status: 409, want: []string{`"code":"topic_in_use"`, `"messages":2`}},
+		{name: "commit", path: "/v1/messages/" + one + "/commit", body: `{"reason":"paid"}`, status: 200, want: []string{`"state":"delivered"`, `"reason":"paid"`}},
+		{name: "commit again", path: "/v1/messages/" + one + "/commit", status: 200, sent: replayed},
+		{name: "the delivered one again", path: post, head: structured, body: with(one), status: 200, sent: replayed},
+		{name: "roll a delivered one back", path: "/v1/messages/" + one + "/rollback", status: 409, want: []string{`"code":"already_decided"`, `"recorded":"delivered"`}},
+		{name: "roll back", path: "/v1/messages/" + named.ID + "/rollback", status: 200, want: []string{`"state":"rolledback"`}},
+		{name: "commit what was rolled back", path: "/v1/messages/" + named.ID + "/commit", status: 409, want: []string{`"recorded":"rolledback"`}},
+		{name: "commit nothing", path: "/v1/messages/" + three + "/commit", status: 404, want: []string{`"code":"not_found"`}},
+		{name: "commit by name", path: "/v1/messages/m1/commit", status: 400, want: []string{`"code":"invalid_id"`, "source=&eventId="}},
+		{name: "too long a reason", path: "/v1/messages/" + three + "/commit", body: `{"reason":"` + strings.Repeat("x", 1025) + `"}`, status: 400, want: []string{`"field":"reason"`}},
+		{name: "shown when ended", method: "GET", path: "/v1/messages/" + one, status: 200, want: []string{`"state":"delivered"`, `"deliveredAt":{"partition":`, `"event":{"specversion"`, "remit.message.committed.v1"}},
+		{name: "the conflict is in the history", method: "GET", path: "/v1/messages/" + one, status: 200, want: []string{"remit.message.conflicted.v1"}},
+		{name: "found by event", method: "GET", path: "/v1/messages?source=/orders&eventId=m1", status: 200, want: []string{named.ID}},
+		{name: "a list of no state", method: "GET", path: "/v1/messages?state=open", status: 400, want: []string{`"parameter":"state"`}},
+		{name: "show nothing", method: "GET", path: "/v1/messages/" + three, status: 404},
+		{name: "pay", path: "/v1/payments", body: `{"id":"` + idFor("alice") + `","payer":"alice","payee":"store","amount":"1","currency":"USD"}`, status: 201},
+	})
+	var list struct{ Items []struct{ ID string } }
+	w.must(200, "GET", "/v1/payments?payer=alice&after="+w.core.Node.Position().String(), "").into(t, &list)
+	run(t, w, []row{
+		{name: "a payment's message", method: "GET", path: "/v1/messages/" + list.Items[0].ID, status: 200, want: []string{`"topic":"payments"`, `"state":"delivered"`}},
+		{name: "a payment's message is not to be decided", path: "/v1/messages/" + list.Items[0].ID + "/rollback", status: 409, want: []string{`"code":"not_tried"`}},
+	})
+
+	lines := strings.Join([]string{
+		with(two), `{"commit":"` + two + `"}`, `{"commit":"` + two + `"}`, `{"rollback":"` + two + `","reason":"x"}`, event("m9", ""), `{"commit":"` + two + `","rollback":"` + two + `"}`, `{"commit":"m9"}`, `{"specversion":"2.0"}`,
+	}, "\n")
+	a := w.must(200, "POST", "/v1/topics/orders/messages:batch?producer=shop", lines, "Content-Type: application/x-ndjson")
+	want := []string{`"status":201,"message"`, `"status":200,"message"`, `"status":200,"message"`, `"status":409,"problem"`, `"status":201,"message"`, `"status":400`, `"status":400`, `"status":400`}
+	for i, l := range strings.Split(strings.TrimSpace(a.body), "\n") {
+		if !strings.HasPrefix(l, fmt.Sprintf(`{"line":%d,%s`, i+1, want[i])) {
+			t.Errorf("%s, want %s", l, want[i])
+		}
+	}
+	if a.header.Get(api.PositionHeader) == "" {
+		t.Error("no position in the trailer")
+	}
+	w.must(404, "POST", "/v1/topics/orders/messages:batch?producer=x", lines, "Content-Type: application/x-ndjson")
+}
+
+// TestViews: what was written is read, with after where a list is asked, and at once where one thing is.
+func TestViews(t *testing.T) {
+	w := newWorld(t)
+	w.account("alice", "100.00")
+	w.account("shop", "")
+	w.must(201, "POST", "/v1/payments", pay("p1", `,"reference":"cart 5"`))
+	w.must(201, "POST", "/v1/payments", pay("p2", ""))
+	w.must(402, "POST", "/v1/payments", `{"id":"p3","payer":"alice","payee":"shop","amount":"1000","currency":"USD"}`)
+	w.must(201, "POST", "/v1/payments", pay("p4", `,"capture":"manual"`))
+	at := w.must(201, "POST", "/v1/payments/p1/refunds", `{"id":"f1","amount":"2.50"}`).header.Get(api.PositionHeader)
+	today := time.Now().UTC().Format(time.DateOnly)
+	run(t, w, []row{
+		{name: "one", method: "GET", path: "/v1/payments/p1", status: 200, want: []string{`"name":"p1"`, `"refunded":"2.50"`, `"reference":"cart 5"`}},
+		{name: "a held one", method: "GET", path: "/v1/payments/p4", status: 200, want: []string{`"state":"held"`}},
+		{name: "nothing", method: "GET", path: "/v1/payments/p9", status: 404, want: []string{"searched"}},
+		{name: "list", method: "GET", path: "/v1/payments?payer=alice&pageSize=2&after=" + at, status: 200, want: []string{`"items":[{`, `"name":"p4"`, `"name":"p3"`, `"nextPageToken"`}},
+		{name: "by reference", method: "GET", path: "/v1/payments?reference=cart%205&after=" + at, status: 200, want: []string{`"name":"p1"`}},
+		{name: "by state", method: "GET", path: "/v1/payments?state=refused&after=" + at, status: 200, want: []string{`"name":"p3"`}},
+		{name: "no such state", method: "GET", path: "/v1/payments?state=open", status: 400, want: []string{`"parameter":"state"`}},
+		{name: "refunds", method: "GET", path: "/v1/payments/p1/refunds", status: 200, want: []string{`"name":"f1"`, `"amount":"2.50"`}},
+		{name: "refunds of nothing", method: "GET", path: "/v1/payments/p9/refunds", status: 404},
+		{name: "accounts", method: "GET", path: "/v1/accounts?after=" + at, status: 200, want: []string{`"account":"shop"`, `"account":"alice"`}},
+		{name: "entries", method: "GET", path: "/v1/accounts/alice/entries", status: 200, want: []string{`"kind":"refund"`, `"counterparty":"shop"`, `"balance":"77.50"`, `"kind":"deposit"`, `"name":"open"`}},
+		{name: "entries of nobody", method: "GET", path: "/v1/accounts/nobody/entries", status: 404},
+		{name: "transaction", method: "GET", path: "/v1/views/transactions/p1", status: 200, want: []string{`"kind":"payment"`, `"history":[{"at":"`, "remit.activity.begun.v1"}},
+		{name: "no transaction", method: "GET", path: "/v1/views/transactions/p9", status: 404},
+		{name: "records", method: "GET", path: "/v1/views/consumers/alice/records?kind=payment", status: 200, want: []string{`"kind":"payment"`, `"counterparty":"shop"`, `"transactionId":"`}},
+		{name: "records of no kind", method: "GET", path: "/v1/views/consumers/alice/records?kind=x", status: 400, want: []string{`"parameter":"kind"`}},
+		{name: "records of nobody", method: "GET", path: "/v1/views/consumers/nobody/records", status: 404},
+		{name: "merchant", method: "GET", path: "/v1/views/merchants/shop/transactions?minAmount=12&maxAmount=12.50&after=" + at, status: 200, want: []string{`"amount":"12.50"`, `"consumer":"alice"`}},
+		{name: "bad amount", method: "GET", path: "/v1/views/merchants/shop/transactions?minAmount=1.001", status: 400, want: []string{`"parameter":"minAmount"`}},
+		{name: "summary", method: "GET", path: "/v1/views/merchants/shop/summary?after=" + at, status: 200, want: []string{`{"day":"` + today + `","currency":"USD","count":2,"gross":"25.00","refunds":1,"refunded":"2.50","net":"22.50"}`}},
+		{name: "views", method: "GET", path: "/v1/views?after=" + at, status: 200, want: []string{`"view":"transactions"`, `"digest":"`, `"lagRecords":0`, `"generation":"`}},
+		{name: "without digests", method: "GET", path: "/v1/views?digest=false", status: 200},
+		{name: "activity", method: "GET", path: "/v1/activities/p1", status: 200, want: []string{`"kind":"payment"`, `"state":"confirm`, `"participant":"accounts"`}},
+		{name: "activities", method: "GET", path: "/v1/activities?state=trying&after=" + at, status: 200, want: []string{`"name":"p4"`}},
+		{name: "no activity", method: "GET", path: "/v1/activities/p9", status: 404},
+		{name: "story by name", method: "GET", path: "/v1/stories/p1", status: 200, want: []string{`"of":"p1"`, "remit.log.named.v1", "remit.activity.begun.v1", "remit.payment.paid.v1", "remit.payment.refunded.v1"}},
+		{name: "story by reference", method: "GET", path: "/v1/stories/cart%205", status: 200, want: []string{"remit.payment.paid.v1"}},
+		{name: "story of a deposit", method: "GET", path: "/v1/stories/alice/open", status: 200, want: []string{"remit.account.deposited.v1"}},
+		{name: "story of nothing", method: "GET", path: "/v1/stories/p9", status: 404, want: []string{`"code":"not_found"`, "searched"}},
+		{name: "not caught up", method: "GET", path: "/v1/payments?wait=1ms&after=" + (log.Position{0: 1 << 40}).String(), status: 503, want: []string{`"code":"not_caught_up"`, `"view":"transactions"`}},
+	})
+}

@@ -59,7 +59,7 @@ func (rd reading) from(w http.ResponseWriter, r *http.Request, views *projection
 	if atLeast != nil {
 		after = log.Position{}.Merge(after).Merge(atLeast)
 	}
-	if err := waitFor(r, "the view "+name, views, after, rd.wait); err != nil {
+	if err := waitFor(r, name, views, after, rd.wait); err != nil {
 		return err
 	}
 	SetPosition(w, views.PositionOf(name)) // the view is read after this, so it has at least as much
