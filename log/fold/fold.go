@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"time"
@@ -94,13 +95,14 @@ type Effect struct {
 
 // InvariantError reports a state that cannot be. The process stops: nothing may be decided on it.
 type InvariantError struct {
+	Topic     string // the core's, if empty
 	Partition int32
 	Offset    log.Offset
 	Detail    string
 }
 
 func (e *InvariantError) Error() string {
-	return fmt.Sprintf("fold: invariant broken at %s/%d offset %d: %s", log.EventsTopic, e.Partition, e.Offset, e.Detail)
+	return fmt.Sprintf("fold: invariant broken at %s/%d offset %d: %s", cmp.Or(e.Topic, log.EventsTopic), e.Partition, e.Offset, e.Detail)
 }
 
 // Broken stops the fold at e. Machines call it where they find what cannot be.

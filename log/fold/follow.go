@@ -33,7 +33,7 @@ type FollowOptions struct {
 	// Linger is how long a follower that has reached the end lets more events gather
 	// before it reads again. It bounds how far behind a view is when little happens.
 	Linger time.Duration
-	// Fatal is told why a view can go on no longer. The default stops the process.
+	// Fatal is told why a view can go on no longer. It must be set, and is expected to stop the process.
 	Fatal func(error)
 }
 
@@ -51,8 +51,8 @@ func Follow(ctx context.Context, opts FollowOptions) (*Follower, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fold: %w", err)
 	}
-	if opts.Fatal == nil {
-		return nil, errors.New("fold: FollowOptions need Fatal")
+	if opts.Fatal == nil || len(opts.Views) == 0 {
+		return nil, errors.New("fold: FollowOptions need Fatal, and Views")
 	}
 	f := &Follower{opts: opts}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
@@ -157,6 +157,9 @@ func Replay(ctx context.Context, l log.Log, topic string, facts Facts, v Followe
 		}
 		for len(events) > 0 && events[len(events)-1].Offset >= to {
 			events = events[:len(events)-1]
+		}
+		if len(events) == 0 {
+			return nil // offsets may have gaps: there is nothing more before to
 		}
 		if err := v.fold(p, events); err != nil {
 			return err

@@ -21,17 +21,23 @@ type loop struct {
 	next     log.Offset // of the next event
 	recorded time.Time  // of the last turn; time never goes back
 	turn     Turn
-	asks     []ask
+	taken    []ask // of the inbox, at the last look
+	asks     []ask // those of taken that have not been answered
 
 	// cursor is the last due row that has been looked at: all up to it have been started. nextDue is the
-	// time of the first one after it, as far as is known; zero means none.
+	// time of the first one after it, as far as is known; zero means none. paced is when the next look may be.
+	//
+	// INVARIANT: no due row lies after cursor with a time before nextDue. So pace is a time of its own: with nextDue put
+	// off instead, a turn in between would believe that nothing older waits, and move cursor over it.
 	cursor  string
 	nextDue time.Time
+	paced   time.Time
 	again   retries
+	waiting map[string]bool // the keys in again
 }
 
 func newLoop(n *Node, p int32) *loop {
-	l := &loop{n: n, p: p, part: log.Partition{Topic: n.opts.Topic, Index: p}, store: n.opts.Store, inbox: newInbox(n.opts.QueueMax)}
+	l := &loop{n: n, p: p, part: log.Partition{Topic: n.opts.Topic, Index: p}, store: n.opts.Store, inbox: newInbox(n.opts.QueueMax), waiting: map[string]bool{}}
 	l.turn = Turn{core: l.part, rows: newOverlay(l.store.writers[p]), apply: n.apply}
 	return l
 }
@@ -113,8 +119,11 @@ func (r replay) read(ctx context.Context, from log.Offset) ([]Event, error) {
 	return events, nil
 }
 
-// fold applies events to the rows of a partition, as one batch, and returns the offset it has come to.
+// fold applies events, at least one, to the rows of a partition, as one batch, and returns the offset it has come to.
 func (s *Store) fold(p int32, events []Event, apply func(Rows, *Event)) (log.Offset, error) {
+	if len(events) == 0 {
+		return 0, fmt.Errorf("fold: partition %d: the log returned no records and no error", p)
+	}
 	o, m := newOverlay(s.writers[p]), meta{}
 	for i := range events {
 		apply(o, &events[i])
@@ -142,7 +151,7 @@ func (l *loop) run() {
 		case <-timer.C:
 		}
 		if err := l.guard(l.step); err != nil {
-			if l.n.ctx.Err() == nil {
+			if l.n.ctx.Err() == nil || !errors.Is(err, log.ErrClosed) {
 				l.n.fail(err)
 			}
 			return
@@ -167,27 +176,26 @@ func (l *loop) answer(a ask, r Result) {
 
 // step takes one turn, and starts what is due.
 func (l *loop) step() error {
-	l.asks = l.inbox.take(l.asks[:0], TurnMax)
+	clear(l.taken)
+	l.taken = l.inbox.take(l.taken[:0], TurnMax)
+	l.asks = l.taken
 	for len(l.asks) > 0 {
-		n, err := l.decide(l.asks)
-		if err != nil {
+		if err := l.decide(); err != nil {
 			return err
 		}
-		l.asks = l.asks[n:]
 	}
 	return l.startDue()
 }
 
-// decide takes one turn over as many asks as its bytes allow, and returns how many.
-func (l *loop) decide(asks []ask) (int, error) {
+// decide takes one turn over as many asks as its bytes allow.
+func (l *loop) decide() error {
 	t := &l.turn
 	t.missing = nil
 	for {
-		results := l.decideAll(t, asks)
-		asks := asks[:len(results)]
+		results := l.decideAll(t, l.asks)
 		if len(t.records) == 0 && len(t.delivery) == 0 {
-			l.answerAll(asks, results)
-			return len(results), nil
+			l.answerAll(results)
+			return nil
 		}
 		began := time.Now()
 		offsets, err := l.n.opts.Log.Append(context.WithoutCancel(l.n.ctx), t.all()...)
@@ -195,23 +203,41 @@ func (l *loop) decide(asks []ask) (int, error) {
 		switch {
 		case err == nil:
 			if f := l.n.opts.Listener.Turned; f != nil {
-				f(l.p, len(asks), len(t.records), t.bytes, time.Since(began))
+				f(l.p, len(results), len(t.records), t.bytes, time.Since(began))
 			}
-			return len(results), l.landed(t, asks, results, offsets)
+			return l.landed(t, results, offsets)
 		case errors.As(err, &topic) && topic.Partition.Topic != l.part.Topic && !t.missing[topic.Partition.Topic]:
 			if t.missing == nil {
 				t.missing = map[string]bool{}
 			}
 			t.missing[topic.Partition.Topic] = true // decide again, without it
-		case errors.Is(err, log.ErrUnknown), errors.Is(err, log.ErrClosed):
-			return 0, fmt.Errorf("fold: %s: %w", t, err) // only a restart, which reads, can tell
-		default:
+		case refused(err):
 			for i := range results {
 				results[i] = Result{Err: err}
 			}
-			l.answerAll(asks, results)
-			return len(results), nil
+			l.answerAll(results)
+			return nil
+		default:
+			return fmt.Errorf("fold: %s: %w", t, err) // only a restart, which reads, can tell
 		}
+	}
+}
+
+// refused reports whether err says that nothing was written, and that the next append may be taken. Whatever the contract of
+// [log.Log] does not name may have been written all the same: ErrUnknown, and what nobody has thought of.
+func refused(err error) bool {
+	var topic *log.TopicError
+	switch {
+	case errors.Is(err, log.ErrUnknown), errors.Is(err, log.ErrClosed):
+		return false
+	case errors.As(err, &topic): // looked up before anything is written
+		return true
+	case errors.Is(err, log.ErrTooLarge), errors.Is(err, log.ErrInvalid): // checked before
+		return true
+	case errors.Is(err, log.ErrDiskFull): // below the floor, which is looked at before
+		return true
+	default:
+		return false
 	}
 }
 
@@ -235,8 +261,12 @@ func (l *loop) decideAll(t *Turn, asks []ask) []Result {
 }
 
 // landed makes the turn the state, and only then answers and starts effects.
-func (l *loop) landed(t *Turn, asks []ask, results []Result, offsets []log.Offset) error {
+func (l *loop) landed(t *Turn, results []Result, offsets []log.Offset) error {
 	n := len(t.events)
+	if n > 0 && offsets[0] != l.next && l.n.opts.Log.Features().GaplessOffsets {
+		panic(&InvariantError{Topic: l.part.Topic, Partition: l.p, Offset: l.next,
+			Detail: fmt.Sprintf("appended at offset %d: somebody else has written to this partition", offsets[0])})
+	}
 	for i := range t.events {
 		if t.events[i].Offset != offsets[i] {
 			t.moved(offsets)
@@ -250,14 +280,18 @@ func (l *loop) landed(t *Turn, asks []ask, results []Result, offsets []log.Offse
 	if err := l.store.commit(l.p, t.rows, meta{Offset: l.next, Recorded: l.recorded.UnixMilli()}); err != nil {
 		return fmt.Errorf("fold: store %s: %w", l.store.opts.Dir, err)
 	}
-	l.answerAll(asks, results)
+	l.answerAll(results)
 	l.place(t, offsets[n:])
 	l.startNew(t)
 	return nil
 }
 
-func (l *loop) answerAll(asks []ask, results []Result) {
-	for i, a := range asks {
+// answerAll answers the first asks that wait. INVARIANT: who is answered waits no more, so that whatever fails
+// after it, drain does not answer again.
+func (l *loop) answerAll(results []Result) {
+	for i := range results {
+		a := l.asks[0]
+		l.asks = l.asks[1:]
 		l.answer(a, results[i])
 	}
 }
@@ -320,31 +354,40 @@ func (l *loop) untilDue() time.Duration {
 	if next.IsZero() {
 		return time.Hour
 	}
-	return max(next.Sub(l.n.clock.now()), 0) + time.Millisecond
+	return min(max(later(next, l.paced).Sub(l.n.clock.now()), 0), time.Hour) + time.Millisecond
 }
 
 // startDue starts what has become due, at a bounded pace, and what has failed and is to be started again.
 func (l *loop) startDue() error {
 	now := l.n.clock.now()
-	for started := 0; len(l.again) > 0 && !l.again[0].at.After(now) && started < PaceMax; started++ {
+	if l.paced.After(now) {
+		return nil
+	}
+	started := 0
+	for len(l.again) > 0 && !l.again[0].at.After(now) {
+		if started == PaceMax/2 { // the other half is for what has not been started at all
+			l.paced = now.Add(PaceEvery)
+			break
+		}
 		r := heap.Pop(&l.again).(retry)
+		delete(l.waiting, r.key)
 		if _, machine, id := parseDue(r.key); l.store.scanner(l.p).get(r.key, anyKey) != nil {
 			l.start(machine, id, r.key, r.attempt)
+			started++
 		}
 	}
 	if l.nextDue.IsZero() || l.nextDue.After(now) {
 		return nil
 	}
-	started := 0
 	for key := range l.store.scanner(l.p).scan(max(l.cursor, string([]byte{dueTable})), dueEnd(now), false) {
 		if key <= l.cursor {
 			continue
 		}
-		if started == PaceMax {
-			l.nextDue = now.Add(PaceEvery)
+		at, machine, id := parseDue(key)
+		if started >= PaceMax {
+			l.nextDue, l.paced = at, now.Add(PaceEvery)
 			return nil
 		}
-		_, machine, id := parseDue(key)
 		l.start(machine, id, key, 0)
 		l.cursor = key
 		started++
@@ -384,7 +427,7 @@ func (l *loop) send(e Effect, key string, attempt int) {
 				}
 			}})
 		case r.Err != nil:
-			_ = l.inbox.put(ask{command: failed{l, key, attempt, r.Err}})
+			_ = l.inbox.put(ask{command: nothing{}, done: func(Result) { l.later(key, attempt, r.Err) }})
 		}
 	}
 	if err := l.n.submit(e.To, ask{command: e.Command, done: done}); err != nil {
@@ -392,23 +435,21 @@ func (l *loop) send(e Effect, key string, attempt int) {
 	}
 }
 
-// failed carries the news of a failed effect to the goroutine of its partition.
-type failed struct {
-	l       *loop
-	key     string
-	attempt int
-	err     error
-}
+// nothing decides nothing: its done is called on the goroutine of the partition.
+type nothing struct{}
 
-func (f failed) Decide(*Turn) (any, error) {
-	f.l.later(f.key, f.attempt, f.err)
-	return nil, nil
-}
+func (nothing) Decide(*Turn) (any, error) { return nil, nil }
 
 // later has the due row looked at again. It runs on the partition's goroutine.
+//
+// INVARIANT: a due row waits once. It is looked at as a whole: were it to wait for each of its effects that
+// failed, each of these would start all of them again, and they would be more with every round.
 func (l *loop) later(key string, attempt int, err error) {
 	delay := min(RetryMin<<min(attempt, 16), RetryMax)
-	heap.Push(&l.again, retry{at: l.n.clock.now().Add(delay), key: key, attempt: attempt + 1})
+	if !l.waiting[key] {
+		l.waiting[key] = true
+		heap.Push(&l.again, retry{at: l.n.clock.now().Add(delay), key: key, attempt: attempt + 1})
+	}
 	if f := l.n.opts.Listener.Failed; f != nil {
 		_, _, id := parseDue(key)
 		f(l.p, id, err, delay)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -109,9 +110,9 @@ func (o *Options) Validate() error {
 	case len(o.Order) != len(o.Machines):
 		return errors.New("fold: Options.Order must name every machine once")
 	}
-	for _, b := range o.Order {
-		if o.Machines[b] == nil {
-			return fmt.Errorf("fold: Options.Order names %q, which is no machine", b)
+	for i, b := range o.Order {
+		if o.Machines[b] == nil || slices.Contains(o.Order[:i], b) {
+			return fmt.Errorf("fold: Options.Order names %q, which is no machine, or is named twice", b)
 		}
 	}
 	return nil
@@ -153,7 +154,13 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	}
 	n := &Node{opts: opts, loops: make([]*loop, topic.Partitions)}
 	n.ctx, n.cancel = context.WithCancel(context.WithoutCancel(ctx))
+	if opts.Store.opts.Partitions < topic.Partitions {
+		return nil, fmt.Errorf("fold: store %s has %d partitions, %s has %d", opts.Store.opts.Dir, opts.Store.opts.Partitions, opts.Topic, topic.Partitions)
+	}
 	for _, p := range opts.Owner.Owned() {
+		if p < 0 || int(p) >= topic.Partitions {
+			return nil, fmt.Errorf("fold: partition %d is owned, %s has %d", p, opts.Topic, topic.Partitions)
+		}
 		n.loops[p] = newLoop(n, p)
 	}
 	if err := n.restore(ctx); err != nil {
@@ -232,7 +239,7 @@ func (n *Node) Submit(p int32, c Command, done func(Result)) error {
 }
 
 func (n *Node) submit(p int32, a ask) error {
-	if int(p) >= len(n.loops) || n.loops[p] == nil {
+	if p < 0 || int(p) >= len(n.loops) || n.loops[p] == nil {
 		return ErrNotOwned
 	}
 	return n.loops[p].inbox.put(a)

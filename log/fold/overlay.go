@@ -61,13 +61,14 @@ type recent struct {
 	// horizon is, of each ascending table that was asked, a key that no row outside of here is beyond. A key beyond
 	// it that is not here is not there.
 	horizon map[byte]string
+	max     int // rows of a generation
 }
 
 // recentMax is how many rows a generation holds.
 const recentMax = 4096
 
 func newRecent(below Scanner) *recent {
-	return &recent{below: below, young: map[string]*row{}, horizon: map[byte]string{}}
+	return &recent{below: below, max: recentMax, young: map[string]*row{}, horizon: map[byte]string{}}
 }
 
 func (c *recent) get(key string, how lookup) *row {
@@ -88,7 +89,7 @@ func (c *recent) get(key string, how lookup) *row {
 }
 
 func (c *recent) keep(key string, r *row) {
-	if len(c.young) >= recentMax {
+	if len(c.young) >= c.max {
 		c.forget()
 	}
 	c.young[key] = r
@@ -101,7 +102,7 @@ func (c *recent) forget() {
 			c.horizon[key[0]] = key
 		}
 	}
-	c.young, c.old = make(map[string]*row, recentMax), c.young
+	c.young, c.old = make(map[string]*row, c.max), c.young
 }
 
 // last returns the horizon of a table: at first the last key of the store, which has all rows that are not in an overlay.
@@ -109,12 +110,13 @@ func (c *recent) last(table byte) string {
 	if last, ok := c.horizon[table]; ok {
 		return last
 	}
-	c.horizon[table] = ""
+	last := ""
 	for key := range c.below.scan(string([]byte{table}), string([]byte{table + 1}), true) {
-		c.horizon[table] = key
+		last = key
 		break
 	}
-	return c.horizon[table]
+	c.horizon[table] = last // only now: a scan that fails tells nothing
+	return last
 }
 
 // landed takes the rows of an overlay that is the state now. Those that are gone are kept as such: the older

@@ -70,9 +70,9 @@ type Table[V any] struct {
 }
 
 // NewTable returns the table of a byte, which no other table of the same store may use. The bytes 0 and
-// dueTable are the runtime's own.
+// dueTable are the runtime's own; 0xff has no byte after it, to which a table is scanned.
 func NewTable[V any](prefix byte) Table[V] {
-	if prefix == 0 || prefix == dueTable {
+	if prefix == 0 || prefix == dueTable || prefix == 0xff {
 		panic(fmt.Sprintf("fold: table byte %q is the runtime's", prefix))
 	}
 	return Table[V]{prefix: string([]byte{prefix})}
@@ -92,6 +92,11 @@ func (t Table[V]) WriteOnly() Table[V] { t.once = true; return t }
 // Get returns the row of a key. INVARIANT: rows are values: whatever a row points to, its slices too, is shared with
 // later readers and MUST NOT be changed.
 func (t Table[V]) Get(r Reader, key string) (v V, ok bool) {
+	if t.once {
+		if _, ok := r.(storeReader); !ok { // what is at hand may be older than the store
+			panic(fmt.Sprintf("fold: table %q is write-only, and is read by the fold", t.prefix))
+		}
+	}
 	w := r.get(t.prefix+key, t.how)
 	if w == nil || w.gone {
 		return v, false
@@ -134,7 +139,11 @@ func (t Table[V]) Scan(s Scanner, from, to string, backwards bool) iter.Seq2[str
 }
 
 var encMode = func() cbor.EncMode {
-	m, err := cbor.CoreDetEncOptions().EncMode()
+	o := cbor.CoreDetEncOptions()
+	// JSON does not tell nil from empty, so that a fact read from the log may differ in it from the one that was emitted. Rows
+	// of both must be equal.
+	o.NilContainers = cbor.NilContainerAsEmpty
+	m, err := o.EncMode()
 	if err != nil {
 		panic(err)
 	}

@@ -10,10 +10,10 @@ import (
 	"io"
 	"iter"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/fxamacker/cbor/v2"
@@ -77,8 +77,9 @@ type Store struct {
 
 	mu      sync.Mutex
 	folded  []meta
-	changed chan struct{} // closed and replaced when folded moves
+	changed chan struct{} // closed when folded moves; nil if nobody waits
 	closed  bool
+	reading sync.WaitGroup // of snapshots; added to under mu, while not closed
 }
 
 // meta is a partition's own row.
@@ -102,7 +103,7 @@ func OpenStore(opts StoreOptions) (*Store, error) {
 		}
 	}
 	s, err := openStore(opts)
-	if err == nil || errors.Is(err, log.ErrLocked) || errors.Is(err, os.ErrPermission) {
+	if err == nil || !inDoubt(err) {
 		return s, err
 	}
 	opts.Doubt(opts.Dir, err)
@@ -111,6 +112,16 @@ func OpenStore(opts StoreOptions) (*Store, error) {
 	}
 	return openStore(opts)
 }
+
+// inDoubt reports whether err says that the store itself is not what it should be. A full disk, too many open files or a wrong
+// option are no reason to make it again: that would take hours, and fail as well.
+func inDoubt(err error) bool {
+	var row *StoreError
+	return errors.Is(err, log.ErrCorrupt) || pebble.IsCorruptionError(err) || errors.Is(err, errVersion) || errors.As(err, &row) ||
+		oserror.IsNotExist(err) // a file of it is missing
+}
+
+var errVersion = errors.New("fold: another version")
 
 func doubt(o StoreOptions) string { return o.FS.PathJoin(o.Dir, doubtFile) }
 
@@ -124,7 +135,7 @@ func openStore(opts StoreOptions) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{opts: opts, db: db, stop: make(chan struct{}), changed: make(chan struct{}), folded: make([]meta, opts.Partitions)}
+	s := &Store{opts: opts, db: db, stop: make(chan struct{}), folded: make([]meta, opts.Partitions)}
 	if err := s.restore(); err != nil {
 		_ = db.Close()
 		return nil, err
@@ -146,7 +157,7 @@ func (s *Store) restore() error {
 	case was == nil:
 		return s.db.Set(versionKey, []byte(version), pebble.NoSync)
 	case string(was) != version:
-		return fmt.Errorf("fold: store %s was made by %q, this is %q", s.opts.Dir, was, version)
+		return fmt.Errorf("%w: store %s was made by %q, this is %q", errVersion, s.opts.Dir, was, version)
 	}
 	for p := range s.folded {
 		b, err := s.get(rowKey(int32(p), metaKey))
@@ -157,7 +168,7 @@ func (s *Store) restore() error {
 			continue
 		}
 		if err := cbor.Unmarshal(b, &s.folded[p]); err != nil {
-			return fmt.Errorf("fold: store %s partition %d: %w", s.opts.Dir, p, err)
+			return fmt.Errorf("fold: store %s partition %d: %w", s.opts.Dir, p, &StoreError{Key: metaKey, Err: err})
 		}
 	}
 	return nil
@@ -230,7 +241,11 @@ func (s *Store) position() log.Position {
 func (s *Store) Wait(ctx context.Context, pos log.Position) error {
 	for {
 		s.mu.Lock()
-		reached, changed, closed := s.covers(pos), s.changed, s.closed
+		reached, closed := s.covers(pos), s.closed
+		if s.changed == nil {
+			s.changed = make(chan struct{})
+		}
+		changed := s.changed
 		s.mu.Unlock()
 		switch {
 		case reached:
@@ -248,7 +263,7 @@ func (s *Store) Wait(ctx context.Context, pos log.Position) error {
 
 func (s *Store) covers(pos log.Position) bool {
 	for p, end := range pos {
-		if int(p) >= len(s.folded) || s.folded[p].Offset < end {
+		if p < 0 || int(p) >= len(s.folded) || s.folded[p].Offset < end {
 			return false
 		}
 	}
@@ -283,10 +298,17 @@ func (s *Store) commit(p int32, o *overlay, m meta) error {
 	s.writers[p].landed(o)
 	s.mu.Lock()
 	s.folded[p] = m
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.wake()
 	s.mu.Unlock()
 	return nil
+}
+
+// wake lets those look again who wait. The caller holds mu.
+func (s *Store) wake() {
+	if s.changed != nil {
+		close(s.changed)
+		s.changed = nil
+	}
 }
 
 // scanner returns the rows of a partition as they are folded so far. It panics with *StoreError when the store cannot be
@@ -323,6 +345,14 @@ func (s *Store) ReadAll(f func(rows func(p int32) Scanner, at log.Position) erro
 
 // snapshot runs f over one, and turns what readers panic with into an error.
 func (s *Store) snapshot(f func(*pebble.Snapshot) error) (err error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return ErrStopped
+	}
+	s.reading.Add(1)
+	s.mu.Unlock()
+	defer s.reading.Done()
 	snap := s.db.NewSnapshot()
 	defer func() { _ = snap.Close() }()
 	defer func() {
@@ -485,7 +515,7 @@ func (s *Store) Durable(p int32) (log.Offset, error) {
 // Flush makes everything folded so far durable.
 func (s *Store) Flush() error { return s.db.Flush() }
 
-// Close flushes and closes.
+// Close waits for those who read, flushes and closes. Nothing may be folded into the store any more.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -493,10 +523,10 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	close(s.changed)
-	s.changed = make(chan struct{})
+	s.wake()
 	s.mu.Unlock()
 	close(s.stop)
 	s.done.Wait()
+	s.reading.Wait()
 	return errors.Join(s.db.Flush(), s.db.Close())
 }

@@ -22,6 +22,7 @@ type Turn struct {
 	events   []Event      // what records say, by index
 	delivery []delivery
 	bytes    int
+	before   int // bytes, when the command that decides now began
 }
 
 // delivery is a record for a user's topic, and who wants to know where it went.
@@ -37,15 +38,16 @@ func (t *Turn) Rows() Reader { return t.rows }
 func (t *Turn) Partition() int32 { return t.core.Index }
 
 // Emit records e and folds it at once, so that whatever follows in this turn stands on it. ID, Key and Fact
-// must be set; place and time are given here. It returns the event as folded.
+// must be set; place and time are given here. It returns the event as folded; of a log whose offsets have gaps, its offset
+// is only expected. It does not return if the log would not take the record: the command fails.
 func (t *Turn) Emit(e Event) Event {
 	e.Partition, e.Offset, e.Time = t.core.Index, t.next, t.Now
 	r, err := encode(&e, t.core.Topic)
 	if err != nil {
-		Broken(&e, "%v", err)
+		panic(unfit{err})
 	}
+	t.take(&r)
 	t.records, t.events = append(t.records, r), append(t.events, e)
-	t.bytes += len(r.Value)
 	t.next++
 	t.apply(t.rows, &e)
 	return e
@@ -54,8 +56,26 @@ func (t *Turn) Emit(e Event) Event {
 // Deliver adds a record for a user's topic to the same append. Where it went comes back, in the turn
 // after, through Options.Placed under the given id.
 func (t *Turn) Deliver(r log.Record, id string) {
+	t.take(&r)
 	t.delivery = append(t.delivery, delivery{r, id})
-	t.bytes += len(r.Value)
+}
+
+// CommandBytesMax is how many bytes one command may append: what it emits and delivers, together.
+const CommandBytesMax = log.AppendMax / 2
+
+// unfit is what Emit and Deliver panic with when the log would not take a record: the command fails, alone. The log's own
+// refusal would be the answer to all commands of the turn.
+type unfit struct{ error }
+
+// take counts the bytes of a record, and looks whether it fits.
+func (t *Turn) take(r *log.Record) {
+	n := log.RecordLen(r)
+	switch t.bytes += n; {
+	case n > log.RecordMax:
+		panic(unfit{fmt.Errorf("fold: a record for %s/%d of %d bytes, at most %d: %w", r.Topic, r.Index, n, log.RecordMax, log.ErrTooLarge)})
+	case t.bytes-t.before > CommandBytesMax:
+		panic(unfit{fmt.Errorf("fold: a command that appends more than %d bytes: %w", CommandBytesMax, log.ErrTooLarge)})
+	}
 }
 
 // Missing reports whether the log has said in this turn that a topic is not there: decide without it.
@@ -72,12 +92,27 @@ type Placed struct {
 func (t *Turn) decide(c Command) (answer any, err error) {
 	t.rows.mark()
 	next, records, deliveries := t.next, len(t.records), len(t.delivery)
-	answer, err = c.Decide(t)
+	t.before = t.bytes
+	answer, err = t.ask(c)
 	if err != nil {
 		t.rows.rollback()
-		t.next, t.records, t.events, t.delivery = next, t.records[:records], t.events[:records], t.delivery[:deliveries]
+		t.next, t.bytes = next, t.before
+		t.records, t.events, t.delivery = t.records[:records], t.events[:records], t.delivery[:deliveries]
 	}
 	return answer, err
+}
+
+func (t *Turn) ask(c Command) (answer any, err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case unfit:
+			answer, err = nil, r.error
+		default:
+			panic(r)
+		}
+	}()
+	return c.Decide(t)
 }
 
 // all returns the records of the turn's append, core first.
