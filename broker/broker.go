@@ -94,10 +94,19 @@ func (c Settle) Decide(t *fold.Turn) (any, error) {
 
 // conflict leaves an event for who wants to decide otherwise than was decided.
 func (c Settle) conflict(t *fold.Turn, m Message) (any, error) {
-	c.emit(t, m, "conflicted/"+fmt.Sprint(t.Now.UnixMilli()), Conflicted{
-		Decision: Decision{ID: c.ID, By: c.By, Reason: c.Reason}, Wanted: c.Input, Recorded: m.State.String(),
-	})
+	Conflict(t, m, c.Input, Decision{ID: c.ID, By: c.By, Reason: c.Reason})
 	return Outcome{ID: c.ID, Message: m, Conflict: true}, nil
+}
+
+// ConflictsMax is how many contradictions of one message are recorded. Those after it are answered as well, and leave nothing.
+const ConflictsMax = 64
+
+// Conflict records that someone wanted a decided message to be decided otherwise (D2). The message may be an activity's.
+func Conflict(t *fold.Turn, m Message, wanted Input, d Decision) {
+	if m.Conflicts >= ConflictsMax {
+		return
+	}
+	emit(t, d.ID, m, fmt.Sprintf("conflicted/%d", m.Conflicts+1), Conflicted{Decision: d, Wanted: wanted, Recorded: m.State.String()})
 }
 
 func (c Settle) emit(t *fold.Turn, m Message, fact string, f fold.Fact) {
@@ -112,9 +121,8 @@ func emit(t *fold.Turn, id log.ID, m Message, fact string, f fold.Fact) {
 // commit decides, and delivers at once if the message need not wait.
 func (c Settle) commit(t *fold.Turn, m Message, d Decision) error {
 	m.DecidedMs = t.Now.UnixMilli()
-	partition, now := c.Broker.place(t, m)
-	_, behind := waiting.Get(t.Rows(), waitKey(m))
-	if !now || behind || m.deliverAt() > m.DecidedMs {
+	partition, there := c.Broker.place(t, m)
+	if !there || m.wantedAt() > m.DecidedMs || heldBack(t.Rows(), m) {
 		c.emit(t, m, "committed", Committed{Decision: d})
 		return nil
 	}
@@ -164,9 +172,8 @@ func (c deliverDue) Decide(t *fold.Turn) (any, error) {
 	if !ok || m.State != StateCommitted {
 		return nil, nil
 	}
-	ids, behind := waiting.Get(t.Rows(), waitKey(m))
-	if behind && ids[0] != c.id { // a delayed one, whose key is held back now
-		return nil, errHeldBack
+	if line, _ := waiting.Get(t.Rows(), waitKey(m)); line[0].ID != c.id {
+		return nil, nil // a delayed one behind another: it becomes due again when that is delivered
 	}
 	partition, ok := c.broker.place(t, m)
 	if !ok {
@@ -178,9 +185,6 @@ func (c deliverDue) Decide(t *fold.Turn) (any, error) {
 	emit(t, c.id, m, "delivered", Delivered{ID: c.id, Partition: partition})
 	return nil, nil
 }
-
-// errHeldBack: an earlier message of the same key waits for its topic; this one is asked again.
-var errHeldBack = errors.New("broker: an earlier message of this key waits")
 
 // Owed implements fold.Machine.
 func (b *Broker) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {

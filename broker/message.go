@@ -24,9 +24,10 @@ type Message struct {
 	Producer    string
 	Key         string
 	Event       []byte // JSON format; nil once it is not needed, and in activities
-	DueMs       int64  // when it is owed to its topic; 0 when it is not, or waits behind another of its key
+	DueMs       int64  // when it is looked at to be delivered; 0 when it is not, or waits behind another of its key
 	// DeliverAtMs and DeliverAfterMs are the delays that were asked for.
 	DeliverAtMs, DeliverAfterMs int64
+	Conflicts                   int64 // how many contradictions are on the log
 }
 
 // Row is a message with the activity whose message it is: one row.
@@ -49,12 +50,29 @@ var (
 	// rows are by the 16 bytes of the id. Most ids that are looked up are new.
 	messages = fold.NewTable[Row](Table).Ascending()
 
-	// waiting are the messages of a topic and key that are committed and must wait, in the order of decisions.
-	waiting = fold.NewTable[[]log.ID]('w')
+	// waiting are the lines of messages of a topic and key that are committed and not delivered.
+	waiting = fold.NewTable[[]waiter]('w')
 
 	// uses counts the messages of a topic that are prepared, or not delivered.
 	uses = fold.NewTable[int64]('u')
 )
+
+// waiter is a message in the line of its topic and key.
+//
+// INVARIANT: a line is sorted by when its messages are wanted on their topic, and then by their decisions (M1). It is the whole
+// order: a delayed message stands in it from its commit on, so that whoever is decided after it is due comes behind it, also
+// when its topic is missing then, or its timer late. Only the first of a line is delivered.
+type waiter struct {
+	_  struct{} `cbor:",toarray"`
+	ID log.ID
+	At int64 // Unix ms
+}
+
+// heldBack reports whether m, decided now, must wait behind another of its key.
+func heldBack(rows fold.Reader, m Message) bool {
+	line, ok := waiting.Get(rows, waitKey(m))
+	return ok && line[0].At <= m.DecidedMs
+}
 
 // Get returns the row of a message, and whether it is a plain one: it has no activity.
 func Get(rows fold.Reader, id log.ID) (m Message, plain, ok bool) {
@@ -85,6 +103,13 @@ func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
 		m.DecidedMs, m.By, m.Reason, m.Event = e.Time.UnixMilli(), f.By, f.Reason, nil
 		use(rows, m.Topic, -1)
 		put(rows, f.ID, m)
+	case Conflicted:
+		if m, plain, ok := Get(rows, f.ID); !ok {
+			fold.Broken(e, "message %s is not there", f.ID)
+		} else if plain { // an activity's is saga's to move
+			m.Conflicts++
+			put(rows, f.ID, m)
+		}
 	case Delivered:
 		m := moved(rows, e, f.ID, InputDelivered)
 		applyDelivered(rows, e, f.ID, m)
@@ -129,21 +154,19 @@ func applyCommitted(rows fold.Rows, e *fold.Event, f Committed) {
 		put(rows, f.ID, m)
 		return
 	}
-	if at := m.deliverAt(); at > m.DecidedMs { // it enters the order of its key when it is due
-		m.DueMs = at
-	} else if m.DueMs = m.DecidedMs; !queue(rows, f.ID, m) {
-		m.DueMs = 0 // behind another of its key
+	if at := m.wantedAt(); queue(rows, f.ID, m) || at > m.DecidedMs {
+		m.DueMs = at // else it becomes due when it is the first of its key
 	}
 	setDue(rows, f.ID, m)
 	put(rows, f.ID, m)
 }
 
-// deliverAt returns when a committed message is wanted on its topic, in Unix ms; 0 means at once.
-func (m Message) deliverAt() int64 {
+// wantedAt returns when a committed message is wanted on its topic, in Unix ms.
+func (m Message) wantedAt() int64 {
 	if m.DeliverAfterMs > 0 {
 		return max(m.DeliverAtMs, m.DecidedMs+m.DeliverAfterMs)
 	}
-	return m.DeliverAtMs
+	return max(m.DeliverAtMs, m.DecidedMs)
 }
 
 func must(e *fold.Event, s State, in Input) State {
@@ -154,11 +177,15 @@ func must(e *fold.Event, s State, in Input) State {
 	return next
 }
 
-// queue adds a message to those that wait for its topic, and reports whether it is the first of its key.
+// queue puts a message into the line of its key, and reports whether it is the first there.
 func queue(rows fold.Rows, id log.ID, m Message) bool {
-	ids, _ := waiting.Get(rows, waitKey(m))
-	waiting.Put(rows, waitKey(m), append(slices.Clone(ids), id))
-	return len(ids) == 0
+	line, _ := waiting.Get(rows, waitKey(m))
+	place := len(line)
+	for place > 0 && line[place-1].At > m.wantedAt() {
+		place--
+	}
+	waiting.Put(rows, waitKey(m), slices.Insert(slices.Clone(line), place, waiter{ID: id, At: m.wantedAt()}))
+	return place == 0
 }
 
 func setDue(rows fold.Rows, id log.ID, m Message) {
@@ -172,22 +199,30 @@ func applyDelivered(rows fold.Rows, e *fold.Event, id log.ID, m Message) {
 	m.DueMs, m.Event = 0, nil
 	use(rows, m.Topic, -1)
 	put(rows, id, m)
-	ids, _ := waiting.Get(rows, waitKey(m))
-	if len(ids) == 0 || ids[0] != id {
-		return // a delayed one, that found nobody waiting
+	line, _ := waiting.Get(rows, waitKey(m))
+	if len(line) == 0 || line[0].ID != id {
+		fold.Broken(e, "message %s is delivered and is not the first of its line", id)
 	}
-	if ids = ids[1:]; len(ids) == 0 {
+	if line = line[1:]; len(line) == 0 {
 		waiting.Delete(rows, waitKey(m))
 		return
 	}
-	waiting.Put(rows, waitKey(m), ids)
-	next, _, ok := Get(rows, ids[0])
-	if !ok {
-		fold.Broken(e, "message %s waits and is not there", ids[0])
+	waiting.Put(rows, waitKey(m), slices.Clone(line))
+	moveUp(rows, e, line[0])
+}
+
+// moveUp makes the message due that is the first of its line now.
+func moveUp(rows fold.Rows, e *fold.Event, w waiter) {
+	m, _, ok := Get(rows, w.ID)
+	if !ok || m.State != StateCommitted {
+		fold.Broken(e, "message %s waits and is not there, or not committed", w.ID)
 	}
-	next.DueMs = e.Time.UnixMilli()
-	setDue(rows, ids[0], next)
-	put(rows, ids[0], next)
+	if m.DueMs > 0 {
+		due.Clear(rows, time.UnixMilli(m.DueMs), string(w.ID[:]))
+	}
+	m.DueMs = max(w.At, e.Time.UnixMilli())
+	setDue(rows, w.ID, m)
+	put(rows, w.ID, m)
 }
 
 func use(rows fold.Rows, topic string, by int64) {

@@ -18,8 +18,11 @@ type Begin struct {
 
 // Decide implements fold.Command.
 func (c Begin) Decide(t *fold.Turn) (any, error) {
-	if r, ok := Get(t.Rows(), c.ID); ok {
-		if r.Message.Fingerprint != c.Fingerprint {
+	if c.Saga.partition(c.ID) != t.Partition() {
+		return nil, ErrMisrouted
+	}
+	if r, ok := get(t.Rows(), c.ID); ok {
+		if r.plain() || r.Message.Fingerprint != c.Fingerprint {
 			return nil, &MismatchError{r}
 		}
 		return Reply{Row: r, Replayed: true}, nil
@@ -59,6 +62,9 @@ func (a Activity) asked() int64 { return a.Order(accounts.Debit).Amount }
 func (s *Saga) decide(t *fold.Turn, r Row, d Decided) (Reply, error) {
 	d.ID, d.Kind, d.Parent = r.ID, r.Activity.Kind, r.Activity.Parent
 	d.Postings = r.Activity.postings(r.Message.Key, d.Outcome, d.Amount)
+	if err := accounts.Fit(t.Rows(), d.Postings); err != nil {
+		return Reply{}, err
+	}
 	if d.Outcome == Confirm {
 		partition, err := s.tell(t, r, d.Amount)
 		if err != nil {
@@ -108,20 +114,31 @@ func (c Finish) Decide(t *fold.Turn) (any, error) {
 	case !r.Activity.Manual:
 		return Reply{Row: r, Conflict: true}, nil
 	case r.Activity.Phase != PhaseTrying:
-		return c.again(r), nil
+		reply := c.Stands(r)
+		if reply.Conflict {
+			broker.Conflict(t, r.Message, c.wanted(), broker.Decision{ID: c.ID, By: c.By, Reason: c.Reason})
+		}
+		return reply, nil
 	}
 	amount := c.Amount
 	if amount == 0 {
 		amount = r.Activity.asked()
 	}
-	if c.Outcome == Confirm && amount > r.Activity.asked() {
+	if c.Outcome == Confirm && (amount < 1 || amount > r.Activity.asked()) {
 		return nil, ErrTooMuch
 	}
 	return c.Saga.decide(t, r, Decided{Outcome: c.Outcome, By: c.By, Reason: c.Reason, Amount: amount})
 }
 
-// again answers a decision of what is decided.
-func (c Finish) again(r Row) Reply {
+func (c Finish) wanted() broker.Input {
+	if c.Outcome == Confirm {
+		return broker.InputCommit
+	}
+	return broker.InputRollback
+}
+
+// Stands answers what was asked for by what is decided.
+func (c Finish) Stands(r Row) Reply {
 	confirmed := r.Activity.Phase == PhaseConfirming || r.Activity.Phase == PhaseConfirmed
 	same := (c.Outcome == Confirm) == confirmed
 	return Reply{Row: r, Replayed: same, Conflict: !same}

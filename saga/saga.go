@@ -15,11 +15,13 @@ import (
 var (
 	// ErrUnknownActivity: no such activity. Check the id.
 	ErrUnknownActivity = errors.New("saga: unknown activity")
-	// ErrTooMuch: more than is held cannot be captured.
+	// ErrTooMuch: more than is held cannot be captured, nor less than nothing.
 	ErrTooMuch = errors.New("saga: more than is held")
+	// ErrMisrouted: the id routes to another partition. Ask that one, or make the id for the slot of its key.
+	ErrMisrouted = errors.New("saga: id of another partition")
 )
 
-// MismatchError says that an id stands for another activity (D4).
+// MismatchError says that an id stands for another activity, or for a plain message (D4): then Recorded.Activity is zero.
 type MismatchError struct{ Recorded Row }
 
 func (e *MismatchError) Error() string {
@@ -67,8 +69,8 @@ type Options struct {
 	Partitions int
 	Topics     broker.Topics
 	Initiators map[Kind]Initiator
-	// Answered is told what a remote action has answered, once that is durable there. It runs on a partition's
-	// goroutine and must not block.
+	// Answered is told what a remote action has answered, once that is durable there; and, with an empty verb, that the
+	// activity has ended, once that is. It runs on a partition's goroutine and must not block.
 	Answered func(id log.ID, verb accounts.Verb, answer accounts.Answer, at log.Position)
 }
 
@@ -97,12 +99,21 @@ func New(opts Options) *Saga {
 
 // Get returns the row of an activity; false also for a plain message.
 func Get(rows fold.Reader, id log.ID) (Row, bool) {
-	r, ok := activities.Get(rows, string(id[:]))
-	if r.Activity.Phase == "" {
+	r, ok := get(rows, id)
+	if !ok || r.plain() {
 		return Row{}, false
 	}
+	return r, true
+}
+
+// get returns the row of an activity, or of a plain message.
+func get(rows fold.Reader, id log.ID) (Row, bool) {
+	r, ok := activities.Get(rows, string(id[:]))
 	return Row{ID: id, stored: r}, ok
 }
+
+// plain reports whether the row is that of a message without an activity.
+func (r Row) plain() bool { return r.Activity.Phase == "" }
 
 func put(rows fold.Rows, r Row) { activities.Put(rows, string(r.ID[:]), r.stored) }
 
@@ -121,6 +132,11 @@ func (s *Saga) Apply(rows fold.Rows, e *fold.Event) {
 		due.Clear(rows, time.UnixMilli(r.Message.DecidedMs), string(f.ID[:]))
 		r.Activity = r.Activity.ended(e.Time.UnixMilli())
 		put(rows, r)
+	case broker.Conflicted:
+		if r, ok := Get(rows, f.ID); ok { // else a plain message's, which is the broker's
+			r.Message.Conflicts++
+			put(rows, r)
+		}
 	}
 }
 
@@ -203,11 +219,13 @@ func (s *Saga) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {
 		return nil
 	}
 	said := s.saidOf(r)
-	if outcome, _ := r.Activity.Verdict(r.Message.Key, said, now.UnixMilli()); outcome != "" {
-		return []fold.Effect{{ToSelf: true, Command: answered{saga: s, id: r.ID}}}
-	}
+	outcome, _ := r.Activity.Verdict(r.Message.Key, said, now.UnixMilli())
 	owed := r.Activity.Owes(r.Message.Key, said)
-	if len(owed) == 0 {
+	switch trying := r.Activity.Phase == PhaseTrying; {
+	case outcome != "", !trying && !r.Activity.Phase.Final() && len(owed) == 0:
+		// Time has passed; or all has been said, and the append that was to say so was refused.
+		return []fold.Effect{s.carry(r.ID, fold.Effect{ToSelf: true, Command: nothing{}}, Owed{})}
+	case len(owed) == 0:
 		return nil
 	}
 	effects, context := make([]fold.Effect, len(owed)), s.opts.Initiators[r.Activity.Kind].Context(r)
@@ -242,23 +260,44 @@ func (s *Saga) note(r Row, action string, answer accounts.Answer) {
 
 // effect carries one verb to the partition of its account, and the answer back.
 func (s *Saga) effect(id log.ID, o Owed, c accounts.Context) fold.Effect {
-	return fold.Effect{
+	return s.carry(id, fold.Effect{
 		To:      log.PartitionOf(log.SlotOf(o.Action.Order.Account), s.opts.Partitions),
 		Command: accounts.Act{Verb: o.Verb, Activity: id, Action: o.Action.Name, Order: o.Action.Order, Context: c},
-		Answer: func(r fold.Result) fold.Command {
-			if r.Err != nil {
-				return nil
-			}
-			answer := r.Answer.(accounts.Answer)
-			if s.opts.Answered != nil {
-				s.opts.Answered(id, o.Verb, answer, r.Position())
-			}
-			return answered{saga: s, id: id, action: o.Action.Name, verb: o.Verb, answer: answer}
-		},
-		Landed: func(r fold.Result) {
-			if _, ended := r.Answer.(Ended); ended {
-				delete(s.said[s.partition(id)], id)
-			}
-		},
-	}
+	}, o)
 }
+
+// carry completes an effect: what it is answered comes back as a command to the activity.
+func (s *Saga) carry(id log.ID, e fold.Effect, o Owed) fold.Effect {
+	var at log.Position // what the action's own partition has written
+	e.Answer = func(r fold.Result) fold.Command {
+		if r.Err != nil {
+			return nil
+		}
+		back := answered{saga: s, id: id, action: o.Action.Name, verb: o.Verb}
+		if answer, ok := r.Answer.(accounts.Answer); ok {
+			back.answer, at = answer, r.Position()
+			if s.opts.Answered != nil && answer.Result != accounts.ResultConflict {
+				s.opts.Answered(id, o.Verb, answer, at)
+			}
+		}
+		return back
+	}
+	e.Landed = func(r fold.Result) {
+		if reply, decided := r.Answer.(Reply); !decided || !reply.Activity.Phase.Final() {
+			if _, ended := r.Answer.(Ended); !ended {
+				return
+			}
+		}
+		delete(s.said[s.partition(id)], id)
+		if s.opts.Answered != nil {
+			s.opts.Answered(id, "", accounts.Answer{Result: accounts.ResultDone}, r.Position().Merge(at))
+		}
+	}
+	return e
+}
+
+// nothing decides nothing: that it is answered is all that is wanted.
+type nothing struct{}
+
+// Decide implements fold.Command.
+func (nothing) Decide(*fold.Turn) (any, error) { return nil, nil }

@@ -84,8 +84,12 @@ func Facts() []fold.FactType {
 
 var partition = log.Partition{Topic: log.RegistryTopic}
 
-// Create makes the topics of a new log, or checks those of an old one, and returns how it was made.
+// Create makes the topics of a new log, or checks those of an old one, and returns how it was made. ErrPartitions, or
+// log.ErrInvalid for a number that no log is made with.
 func Create(ctx context.Context, l log.Log, partitions int, now time.Time) (Created, error) {
+	if partitions < 1 || partitions > log.PartitionsMax || partitions&(partitions-1) != 0 { // before the log is made so for ever
+		return Created{}, fmt.Errorf("registry: %w: %d partitions; a power of two, at most %d", log.ErrInvalid, partitions, log.PartitionsMax)
+	}
 	if err := l.CreateTopic(ctx, log.TopicConfig{Name: log.RegistryTopic, Partitions: 1}); err != nil {
 		return Created{}, fmt.Errorf("registry: %w", err)
 	}
@@ -134,7 +138,11 @@ func created(ctx context.Context, l log.Log, partitions int, now time.Time) (Cre
 	return c, nil
 }
 
-var producers = fold.NewTable[Producer]('p')
+var (
+	producers = fold.NewTable[Producer]('p')
+	// changes counts what was registered and removed under a name.
+	changes = fold.NewTable[int64]('c')
+)
 
 // Machine folds the registry.
 type Machine struct{}
@@ -147,9 +155,22 @@ func (Machine) Apply(rows fold.Rows, e *fold.Event) {
 	switch f := e.Fact.(type) {
 	case Registered:
 		producers.Put(rows, f.Name, f.Producer)
+		changed(rows, f.Name)
 	case Removed:
 		producers.Delete(rows, f.Name)
+		changed(rows, f.Name)
 	}
+}
+
+func changed(rows fold.Rows, name string) {
+	n, _ := changes.Get(rows, name)
+	changes.Put(rows, name, n+1)
+}
+
+// eventID returns an id that no other event has: two changes of one producer may share a millisecond.
+func eventID(rows fold.Reader, name, fact string) string {
+	n, _ := changes.Get(rows, name)
+	return fmt.Sprintf("%s/%s/%d", name, fact, n+1)
 }
 
 // Register registers a producer. The answer is whether it is new (bool).
@@ -161,7 +182,7 @@ func (c Register) Decide(t *fold.Turn) (any, error) {
 	if ok && was == c.Producer {
 		return false, nil
 	}
-	t.Emit(fold.Event{ID: fmt.Sprintf("%s/registered/%d", c.Name, t.Now.UnixMilli()), Key: c.Name, Fact: Registered(c)})
+	t.Emit(fold.Event{ID: eventID(t.Rows(), c.Name, "registered"), Key: c.Name, Fact: Registered(c)})
 	return !ok, nil
 }
 
@@ -173,7 +194,7 @@ func (c Remove) Decide(t *fold.Turn) (any, error) {
 	if _, ok := producers.Get(t.Rows(), c.Name); !ok {
 		return nil, ErrUnknownProducer
 	}
-	t.Emit(fold.Event{ID: fmt.Sprintf("%s/removed/%d", c.Name, t.Now.UnixMilli()), Key: c.Name, Fact: Removed(c)})
+	t.Emit(fold.Event{ID: eventID(t.Rows(), c.Name, "removed"), Key: c.Name, Fact: Removed(c)})
 	return nil, nil
 }
 

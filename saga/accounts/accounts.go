@@ -2,6 +2,7 @@ package accounts
 
 import (
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/remitlog/remit/log"
@@ -42,6 +43,7 @@ type Account struct {
 	Held        int64 // INVARIANT: the sum of its open holds
 	CreditLimit int64
 	OpenedLimit int64 // what it was opened with, to know a repeat
+	Changes     int64 // how many there were
 }
 
 // Available is what may still be held or withdrawn; it may be negative when the credit limit was lowered.
@@ -66,6 +68,19 @@ const (
 	ActionVoided   ActionState = "voided"   // final
 	ActionCredited ActionState = "credited" // final
 )
+
+// leads reports whether an action may move from s to next; the picture in the package comment has all moves.
+func (s ActionState) leads(next ActionState) bool {
+	switch next {
+	case ActionHeld, ActionDeclined, ActionCredited:
+		return s == ""
+	case ActionPosted:
+		return s == ActionHeld
+	case ActionVoided:
+		return s == "" || s == ActionHeld
+	}
+	return false
+}
 
 // action is the row of an action.
 type action struct {
@@ -130,9 +145,41 @@ func Refuses(rows fold.Reader, o Order) Reason {
 		return InsufficientFunds
 	case o.Side == Credit && a.Balance > BalanceMax-o.Amount:
 		return BalanceLimit
+	case o.Side == Debit && Internal(rows, Transit, o.Currency) > BalanceMax-o.Amount: // where it would stand
+		return BalanceLimit
 	}
 	return ""
 }
+
+// Fit says whether all that postings touch can take them: nothing comes nearer to the end of int64 than the largest amount. It is
+// asked before they are emitted, ErrOverflow if not. BalanceMax is looked at long before, but not by what had begun by then, nor by
+// Outside and Transit, which have no owner who is asked.
+func Fit(rows fold.Reader, postings []Posting) error {
+	for i, p := range postings {
+		balance := balanceOf(rows, p)
+		for _, q := range postings[:i+1] {
+			if q.Account != p.Account || q.Currency != p.Currency {
+				continue
+			}
+			sum, err := Add(balance, q.Amount)
+			if err != nil || sum > math.MaxInt64-AmountMax || sum < math.MinInt64+AmountMax {
+				return fmt.Errorf("accounts: %q in %s: %w: %d + %d", p.Account, p.Currency, ErrOverflow, balance, q.Amount)
+			}
+			balance = sum
+		}
+	}
+	return nil
+}
+
+func balanceOf(rows fold.Reader, p Posting) int64 {
+	if internal(p.Account) {
+		return Internal(rows, p.Account, p.Currency)
+	}
+	a, _ := accounts.Get(rows, p.Account)
+	return a.Balance
+}
+
+func internal(account string) bool { return account == Transit || account == Outside }
 
 // Machine folds the facts of accounts.
 type Machine struct{}
@@ -144,10 +191,14 @@ func (Machine) Owed(fold.Reader, string, time.Time) []fold.Effect { return nil }
 func (Machine) Apply(rows fold.Rows, e *fold.Event) {
 	switch f := e.Fact.(type) {
 	case Opened:
+		if _, ok := accounts.Get(rows, f.Account); ok {
+			fold.Broken(e, "account %q is opened twice", f.Account)
+		}
 		accounts.Put(rows, f.Account, Account{Currency: f.Currency, State: Open, CreditLimit: f.CreditLimit, OpenedLimit: f.CreditLimit})
 	case Changed:
 		a := must(rows, e, f.Account)
 		a.State, a.CreditLimit = f.State, f.CreditLimit
+		a.Changes++
 		accounts.Put(rows, f.Account, a)
 	case Deposited:
 		applyCash(rows, e, f.Cash)
@@ -155,25 +206,30 @@ func (Machine) Apply(rows fold.Rows, e *fold.Event) {
 		applyCash(rows, e, f.Cash)
 	case Held:
 		ApplyHold(rows, e, f.Account, f.Amount)
-		put(rows, f.Done, ActionHeld, "")
+		put(rows, e, f.Done, ActionHeld, "")
 	case Declined:
-		put(rows, f.Done, ActionDeclined, f.Reason)
+		put(rows, e, f.Done, ActionDeclined, f.Reason)
 	case Posted:
 		ApplyRelease(rows, e, f.Account, f.Amount)
 		ApplyPostings(rows, e, f.Postings)
-		put(rows, f.Done, ActionPosted, "")
+		put(rows, e, f.Done, ActionPosted, "")
 	case Voided:
 		if f.Amount > 0 {
 			ApplyRelease(rows, e, f.Account, f.Amount)
 		}
-		put(rows, f.Done, ActionVoided, "")
+		put(rows, e, f.Done, ActionVoided, "")
 	case Credited:
 		ApplyPostings(rows, e, f.Postings)
-		put(rows, f.Done, ActionCredited, "")
+		put(rows, e, f.Done, ActionCredited, "")
 	}
 }
 
-func put(rows fold.Rows, d Done, s ActionState, r Reason) {
+// put moves an action, which may be done once (B2).
+func put(rows fold.Rows, e *fold.Event, d Done, s ActionState, r Reason) {
+	was, _ := actions.Get(rows, actionKey(d.Activity, d.Action))
+	if !was.State.leads(s) || was.State == ActionHeld && was.Amount != d.Amount {
+		fold.Broken(e, "action %s of %s, %q of %d, is %s of %d", d.Action, d.Activity, was.State, was.Amount, s, d.Amount)
+	}
 	actions.Put(rows, actionKey(d.Activity, d.Action), action{State: s, Account: d.Account, Amount: d.Amount, Reason: r})
 }
 
@@ -186,6 +242,9 @@ func must(rows fold.Rows, e *fold.Event, name string) Account {
 }
 
 func applyCash(rows fold.Rows, e *fold.Event, f Cash) {
+	if _, ok := cashes.Get(rows, cashKey(f.Account, f.Name)); ok {
+		fold.Broken(e, "%q of account %q is taken twice", f.Name, f.Account)
+	}
 	ApplyPostings(rows, e, f.Postings)
 	cashes.Put(rows, cashKey(f.Account, f.Name), cash{Fingerprint: f.Fingerprint, Balance: must(rows, e, f.Account).Balance, At: e.Time.UnixMilli()})
 }
@@ -217,7 +276,7 @@ func ApplyPostings(rows fold.Rows, e *fold.Event, postings []Posting) {
 		fold.Broken(e, "%v", err)
 	}
 	for _, p := range postings {
-		if p.Account == Transit || p.Account == Outside {
+		if internal(p.Account) {
 			key := internalKey(p.Account, p.Currency)
 			was, _ := internals.Get(rows, key)
 			internals.Put(rows, key, checked(e, was, p))

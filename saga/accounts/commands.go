@@ -88,10 +88,11 @@ func (c ChangeAccount) Decide(t *fold.Turn) (any, error) {
 		return nil, ErrNotEmpty
 	}
 	t.Emit(fold.Event{
-		ID:  c.Account + "/changed/" + strconv.FormatInt(t.Now.UnixMilli(), 36) + "/" + string(next.State) + "/" + strconv.FormatInt(next.CreditLimit, 10),
+		ID:  c.Account + "/changed/" + strconv.FormatInt(a.Changes+1, 10),
 		Key: c.Account, Fact: Changed{Account: c.Account, State: next.State, CreditLimit: next.CreditLimit},
 	})
-	return Outcome[Account]{Value: next}, nil
+	a, _ = Get(t.Rows(), c.Account)
+	return Outcome[Account]{Value: a}, nil
 }
 
 // MoveCash deposits (from outside) or, with Side Debit, withdraws. The answer is Outcome[CashMoved].
@@ -120,6 +121,9 @@ func (c MoveCash) Decide(t *fold.Turn) (any, error) {
 		}
 		return Outcome[CashMoved]{CashMoved{was.Balance, was.At}, true}, nil
 	}
+	if c.Amount < 1 || c.Amount > AmountMax {
+		return nil, fmt.Errorf("%w: %d minor units, 1 to %d at once", ErrAmount, c.Amount, AmountMax)
+	}
 	if reason := Refuses(t.Rows(), c.Order); reason != "" {
 		return nil, &RefusedError{reason}
 	}
@@ -131,6 +135,9 @@ func (c MoveCash) Decide(t *fold.Turn) (any, error) {
 	} else {
 		f.Postings = move(c.Account, Outside, c.Currency, c.Amount)
 		e.ID, e.Fact = c.Account+"/"+c.Name+"/withdrawn", Withdrawn{f}
+	}
+	if Fit(t.Rows(), f.Postings) != nil { // what has come into this partition, or left it, is more than can be counted
+		return nil, &RefusedError{BalanceLimit}
 	}
 	t.Emit(e)
 	a, _ = Get(t.Rows(), c.Account)
@@ -195,6 +202,9 @@ func (c Act) Decide(t *fold.Turn) (any, error) {
 	case VerbCredit:
 		d := c.done()
 		d.Postings = Arrive(c.Order, c.Order.Amount)
+		if err := Fit(t.Rows(), d.Postings); err != nil {
+			return nil, err // it is never refused: it stays owed until there is room
+		}
 		c.emit(t, "credited", Credited{d})
 	default:
 		return Answer{Result: ResultConflict}, nil
@@ -208,6 +218,9 @@ func (c Act) again(t *fold.Turn, was action) (any, error) {
 	case c.Verb == VerbPost && was.State == ActionHeld:
 		d := c.done()
 		d.Amount, d.Postings = was.Amount, Leave(c.Order, was.Amount)
+		if err := Fit(t.Rows(), d.Postings); err != nil {
+			return nil, err // it stays owed
+		}
 		c.emit(t, "posted", Posted{d})
 	case c.Verb == VerbVoid && was.State == ActionHeld:
 		d := c.done()

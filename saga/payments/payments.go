@@ -138,7 +138,9 @@ func (Machine) Apply(rows fold.Rows, e *fold.Event) {
 		if f.Kind != KindRefund {
 			return
 		}
-		refunds.Put(rows, refundKey(f.Parent, f.Name), f.ID)
+		if f.Name != "" {
+			refunds.Put(rows, refundKey(f.Parent, f.Name), f.ID)
+		}
 		g, _ := givens.Get(rows, string(f.Parent[:]))
 		g.Reserved += f.Actions[0].Order.Amount
 		keep(rows, e, f.Parent, g)

@@ -1,13 +1,16 @@
 package payments
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/remitlog/remit/broker"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/log/names"
@@ -29,7 +32,7 @@ const (
 // participant is the one that payments need.
 const participant = "accounts"
 
-// Request asks for a payment. It must have passed Validate.
+// Request asks for a payment. See Validate.
 type Request struct {
 	ID, Name  string // at most one: remit's id, or the caller's name
 	Payer     string
@@ -39,6 +42,34 @@ type Request struct {
 	Reference string
 	Manual    bool          // held until it is captured
 	HoldFor   time.Duration // of a manual one; 0 means HoldForDefault
+}
+
+// ErrInvalid: what no door lets through. The text says what is wrong; correct it.
+var ErrInvalid = errors.New("payments: invalid request")
+
+// Validate says what no payment can be begun with. Doors have checked it already, field by field; what got through all the same
+// would stop the fold.
+func (r Request) Validate() error {
+	id, isID := log.ParseID(r.ID)
+	_, known := r.Currency.Exponent()
+	wrong := ""
+	switch {
+	case isID == (r.Name != "") || !isID && r.ID != "":
+		wrong = "one of ID and Name is needed"
+	case isID && id.Slot() != log.SlotOf(r.Payer):
+		wrong = "the id is not in the payer's slot"
+	case r.Payer == "" || r.Payee == "" || r.Payer == r.Payee:
+		wrong = "a payer and another payee are needed"
+	case r.Amount < 1 || r.Amount > accounts.AmountMax:
+		wrong = "the amount is out of range"
+	case !known:
+		wrong = "the currency is none"
+	case !r.Manual && r.HoldFor != 0 || r.HoldFor < 0 || r.HoldFor > HoldForMax:
+		wrong = "HoldFor is out of range"
+	default:
+		return nil
+	}
+	return fmt.Errorf("%w: %s", ErrInvalid, wrong)
 }
 
 // State is where a payment stands, as the business sees it.
@@ -112,12 +143,19 @@ type Service struct {
 	log  log.Log
 
 	mu      sync.Mutex
-	waiters map[log.ID][]func(log.Position) // of payments that are paid and not settled
+	waiters map[log.ID][]*waiter // of payments that are paid and not settled, and of open refunds
+}
+
+// waiter is one caller who waits until a payment is settled.
+type waiter struct {
+	wake func(log.Position)
+	// stop ends the watch over the caller's patience: who waits no longer is forgotten at once.
+	stop func() bool
 }
 
 // NewService returns a service without a node: Answered must be given to the saga before the node is opened.
 func NewService(l log.Log) *Service {
-	return &Service{log: l, waiters: map[log.ID][]func(log.Position){}}
+	return &Service{log: l, waiters: map[log.ID][]*waiter{}}
 }
 
 // Serve completes the service.
@@ -127,23 +165,41 @@ func (s *Service) Serve(n *fold.Node, g *saga.Saga) { s.node, s.saga = n, g }
 func (s *Service) Now() time.Time { return s.node.Now() }
 
 // Answered wakes who waits for a payment or refund to be settled. It is saga.Options.Answered.
-func (s *Service) Answered(id log.ID, verb accounts.Verb, answer accounts.Answer, at log.Position) {
-	if verb == accounts.VerbHold && answer.Result == accounts.ResultDone {
-		return // decided next
+//
+// A hold's answer wakes nobody: the decision that rests on it is not durable yet. Every other answer follows a durable
+// decision. Who comes after the answer and before the end is on the log is woken by the end.
+func (s *Service) Answered(id log.ID, verb accounts.Verb, _ accounts.Answer, at log.Position) {
+	if verb == accounts.VerbHold {
+		return
 	}
 	s.mu.Lock()
 	waiters := s.waiters[id]
 	delete(s.waiters, id)
 	s.mu.Unlock()
-	for _, f := range waiters {
-		f(at)
+	for _, w := range waiters {
+		w.stop()
+		w.wake(at)
 	}
 }
 
-func (s *Service) await(id log.ID, f func(log.Position)) {
+// await has wake called when what is open under id is settled, unless ctx ends before. It is called on the goroutine of id's
+// partition, for what has not ended: the end comes later, on the same goroutine.
+func (s *Service) await(ctx context.Context, id log.ID, wake func(log.Position)) {
 	s.mu.Lock()
-	s.waiters[id] = append(s.waiters[id], f)
-	s.mu.Unlock()
+	defer s.mu.Unlock()
+	w := &waiter{wake: wake}
+	w.stop = context.AfterFunc(ctx, func() { s.forget(id, w) })
+	s.waiters[id] = append(s.waiters[id], w)
+}
+
+// forget drops one waiter.
+func (s *Service) forget(id log.ID, gone *waiter) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	rest := slices.DeleteFunc(s.waiters[id], func(w *waiter) bool { return w == gone })
+	if s.waiters[id] = rest; len(rest) == 0 {
+		delete(s.waiters, id)
+	}
 }
 
 // fingerprint is the meaning of a request.
@@ -164,7 +220,13 @@ func (r Request) holdFor() time.Duration {
 
 // Start begins a payment, and returns at once: it is Claim and then Begin.
 func (s *Service) Start(r Request, claimed func(), done func(Answer, error)) {
+	s.start(context.Background(), r, claimed, done)
+}
+
+// start is Start for a caller who waits as long as ctx.
+func (s *Service) start(ctx context.Context, r Request, claimed func(), done func(Answer, error)) {
 	s.Claim(r, func(c Claimed) {
+		c.patience = ctx
 		s.Begin(c, done)
 		if claimed != nil {
 			claimed()
@@ -178,12 +240,17 @@ type Claimed struct {
 	id       log.ID
 	position log.Position
 	err      error
+	patience context.Context // of the caller; nil: without end
 }
 
 // Claim claims the name of a request, for Begin. done is called exactly once: before Claim returns if the request has an id, else on a
 // partition's goroutine, which it must not block. What went wrong is said by Begin.
 func (s *Service) Claim(r Request, done func(Claimed)) {
 	c := Claimed{request: r}
+	if c.err = r.Validate(); c.err != nil {
+		done(c)
+		return
+	}
 	if id, ok := log.ParseID(r.ID); ok {
 		c.id = id
 		done(c)
@@ -216,15 +283,16 @@ func (s *Service) Begin(c Claimed, done func(Answer, error)) {
 	case c.err != nil:
 		done(Answer{}, c.err)
 	default:
-		s.begin(c.request, c.id, c.position, done)
+		s.begin(c, done)
 	}
 }
 
 // begin asks the payee, and begins the payment at the payer.
-func (s *Service) begin(r Request, id log.ID, claimed log.Position, done func(Answer, error)) {
+func (s *Service) begin(c Claimed, done func(Answer, error)) {
+	r := c.request
 	begun := saga.Begun{
-		ID: id, Kind: KindPayment, Name: r.Name, Key: r.Payer, Fingerprint: r.fingerprint(), Reference: r.Reference, Manual: r.Manual,
-		Deadline: s.node.Now().Add(max(Deadline, r.holdFor())).UnixMilli(),
+		ID: c.id, Kind: KindPayment, Name: r.Name, Key: r.Payer, Fingerprint: r.fingerprint(), Reference: r.Reference, Manual: r.Manual,
+		Deadline: s.node.Now().Add(cmp.Or(r.holdFor(), Deadline)).UnixMilli(),
 		Actions: []saga.Action{
 			{Name: "debit", Participant: participant, Order: accounts.Order{Side: accounts.Debit, Account: r.Payer, Currency: r.Currency, Amount: r.Amount}},
 			{Name: "credit", Participant: participant, Order: accounts.Order{Side: accounts.Credit, Account: r.Payee, Currency: r.Currency, Amount: r.Amount}},
@@ -236,8 +304,8 @@ func (s *Service) begin(r Request, id log.ID, claimed log.Position, done func(An
 		return
 	}
 	begun.Refused = refused
-	err = s.node.Submit(s.node.PartitionOfID(id), saga.Begin{Saga: s.saga, Begun: begun}, func(res fold.Result) {
-		s.begun(r, id, claimed, res, done)
+	err = s.node.Submit(s.node.PartitionOfID(c.id), saga.Begin{Saga: s.saga, Begun: begun}, func(res fold.Result) {
+		s.begun(c, res, done)
 	})
 	if err != nil {
 		done(Answer{}, err)
@@ -254,9 +322,9 @@ func (s *Service) payeeRefuses(o accounts.Order) (reason accounts.Reason, err er
 }
 
 // begun answers for a payment that has begun, or waits until it is settled.
-func (s *Service) begun(r Request, id log.ID, claimed log.Position, res fold.Result, done func(Answer, error)) {
+func (s *Service) begun(c Claimed, res fold.Result, done func(Answer, error)) {
 	if mismatch := (*saga.MismatchError)(nil); errors.As(res.Err, &mismatch) {
-		go func() { done(Answer{}, s.mismatch(r, id)) }() // it reads the log
+		go func() { done(Answer{}, s.mismatch(c.request, c.id)) }() // it reads the log
 		return
 	}
 	if res.Err != nil {
@@ -264,31 +332,9 @@ func (s *Service) begun(r Request, id log.ID, claimed log.Position, res fold.Res
 		return
 	}
 	reply := res.Answer.(saga.Reply)
-	a := Answer{Payment: s.payment(reply.Row), Replayed: reply.Replayed, Position: claimed.Merge(res.Position())}
-	a.Payment.Name, a.Payment.Reference = r.Name, r.Reference
-	if reply.Activity.Phase != saga.PhaseConfirming {
-		done(a, nil)
-		return
-	}
-	s.await(id, func(at log.Position) {
-		a.Payment.Settled = true
-		a.Position = a.Position.Merge(at)
-		done(a, nil)
-	})
-	if reply.Replayed { // it may have been settled before we waited
-		s.wake(id)
-	}
-}
-
-// wake wakes who waits for a payment that has ended.
-func (s *Service) wake(id log.ID) {
-	p := s.node.PartitionOfID(id)
-	_ = s.node.Read(p, func(rows fold.Scanner, at log.Offset) error {
-		if r, ok := saga.Get(rows, id); ok && r.Activity.Phase.Final() {
-			s.Answered(id, accounts.VerbCredit, accounts.Answer{}, log.Position{p: at})
-		}
-		return nil
-	})
+	a := Answer{Payment: s.payment(reply.Row), Replayed: reply.Replayed, Position: c.position.Merge(res.Position())}
+	a.Payment.Name, a.Payment.Reference = c.request.Name, c.request.Reference
+	s.settled(cmp.Or(c.patience, context.Background()), a, done)
 }
 
 // payment says how a row stands; Refunded is not in it.
@@ -333,29 +379,86 @@ func stateOf(a saga.Activity) State {
 // Pay begins a payment and waits, at most for wait, until it is held, refused or settled. When wait is over, it answers as the
 // payment then stands.
 func (s *Service) Pay(ctx context.Context, r Request, wait time.Duration) (Answer, error) {
-	return await(ctx, wait, func(done func(Answer, error)) { s.Start(r, nil, done) }, func() (Answer, error) {
-		return s.Find(r.ID, r.Name)
-	})
+	start := func(patience context.Context, done func(Answer, error)) { s.start(patience, r, nil, done) }
+	return await(ctx, wait, start, func() (Answer, error) { return s.Look(r) })
 }
 
 // await runs start until it is done, or wait or ctx is over: then it looks.
-func await(ctx context.Context, wait time.Duration, start func(func(Answer, error)), look func() (Answer, error)) (Answer, error) {
+func await(ctx context.Context, wait time.Duration, start func(context.Context, func(Answer, error)), look func() (Answer, error)) (Answer, error) {
 	type outcome struct {
 		a   Answer
 		err error
 	}
+	patience, cancel := context.WithTimeout(ctx, wait)
+	defer cancel()
 	got := make(chan outcome, 1)
-	start(func(a Answer, err error) { got <- outcome{a, err} })
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
+	start(patience, func(a Answer, err error) { got <- outcome{a, err} })
 	select {
 	case o := <-got:
 		return o.a, o.err
-	case <-ctx.Done():
-		return Answer{}, ctx.Err()
-	case <-timer.C:
+	case <-patience.Done():
+		if err := ctx.Err(); err != nil {
+			return Answer{}, err
+		}
 		return look()
 	}
+}
+
+// Look answers as the payment that r asks for stands now: for who waits no longer. Errors are Begin's, *MismatchError too:
+// what stands under the id or name may be another payment (D4). ErrUnknownPayment if it has not begun.
+func (s *Service) Look(r Request) (Answer, error) {
+	id, isID := log.ParseID(r.ID)
+	if !isID {
+		named, ok, err := names.Lookup(s.node, names.KindPayment, r.Name)
+		switch {
+		case err != nil:
+			return Answer{}, err
+		case !ok:
+			return Answer{}, ErrUnknownPayment
+		case named.Fingerprint != r.fingerprint():
+			return Answer{}, s.mismatch(r, named.ID)
+		}
+		id = named.ID
+	}
+	f, err := s.look(id)
+	switch {
+	case err != nil:
+		return Answer{}, err
+	case !f.there:
+		return Answer{}, ErrUnknownPayment
+	case f.message.Fingerprint != r.fingerprint():
+		return Answer{}, s.mismatch(r, id)
+	}
+	a := s.answer(f)
+	a.Payment.Name, a.Payment.Reference = r.Name, r.Reference
+	return a, nil
+}
+
+// found is what stands under an id.
+type found struct {
+	there    bool // also if it is a plain message
+	message  broker.Message
+	row      saga.Row // zero if it is a plain message
+	refunded int64
+	position log.Position
+}
+
+func (s *Service) look(id log.ID) (f found, err error) {
+	p := s.node.PartitionOfID(id)
+	err = s.node.Read(p, func(rows fold.Scanner, at log.Offset) error {
+		f.message, _, f.there = broker.Get(rows, id)
+		f.row, _ = saga.Get(rows, id)
+		g, _ := givens.Get(rows, string(id[:]))
+		f.refunded, f.position = g.Refunded, log.Position{p: at}
+		return nil
+	})
+	return f, err
+}
+
+func (s *Service) answer(f found) Answer {
+	a := Answer{Payment: s.payment(f.row), Position: f.position}
+	a.Payment.Refunded = f.refunded
+	return a
 }
 
 // Resolve returns the id that an id or name stands for; ErrUnknownPayment if it is a name that nobody claimed.
@@ -377,28 +480,16 @@ func (s *Service) Find(id, name string) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	var (
-		a  Answer
-		ok bool
-	)
-	p := s.node.PartitionOfID(known)
-	err = s.node.Read(p, func(rows fold.Scanner, at log.Offset) error {
-		var r saga.Row
-		if r, ok = saga.Get(rows, known); !ok {
-			return nil
-		}
-		a = Answer{Payment: s.payment(r), Position: log.Position{p: at}}
-		g, _ := givens.Get(rows, string(known[:]))
-		a.Payment.Refunded = g.Refunded
-		return nil
-	})
-	if err == nil && (!ok || a.Payment.Payer == "") {
-		err = ErrUnknownPayment
+	f, err := s.look(known)
+	switch {
+	case err != nil:
+		return Answer{}, err
+	case f.row.Activity.Kind != KindPayment && f.row.Activity.Kind != KindRefund:
+		return Answer{}, ErrUnknownPayment
 	}
-	if a.Payment.Name == "" {
-		a.Payment.Name = name
-	}
-	return a, err
+	a := s.answer(f)
+	a.Payment.Name = cmp.Or(a.Payment.Name, name)
+	return a, nil
 }
 
 // Capture takes a held payment, amount of it or, if that is 0, all. It waits as Pay does. Errors: ErrUnknownPayment,
@@ -413,88 +504,94 @@ func (s *Service) Void(ctx context.Context, id log.ID, by string, wait time.Dura
 }
 
 func (s *Service) finish(ctx context.Context, c saga.Finish, wait time.Duration) (Answer, error) {
-	start := func(done func(Answer, error)) {
-		err := s.node.Submit(s.node.PartitionOfID(c.ID), c, func(res fold.Result) { s.finished(c, res, done) })
+	start := func(patience context.Context, done func(Answer, error)) {
+		err := s.node.Submit(s.node.PartitionOfID(c.ID), c, func(res fold.Result) { s.finished(patience, c, res, done) })
 		if err != nil {
 			done(Answer{}, err)
 		}
 	}
-	return await(ctx, wait, start, func() (Answer, error) { return s.Find(c.ID.String(), "") })
+	return await(ctx, wait, start, func() (Answer, error) {
+		f, err := s.look(c.ID)
+		if err != nil {
+			return Answer{}, err
+		}
+		reply := saga.Reply{Row: f.row} // not decided yet
+		if f.row.Activity.Phase != saga.PhaseTrying {
+			reply = c.Stands(f.row)
+		}
+		a := s.answer(f)
+		return a, s.judge(c, reply)
+	})
 }
 
-func (s *Service) finished(c saga.Finish, res fold.Result, done func(Answer, error)) {
-	switch {
-	case errors.Is(res.Err, saga.ErrUnknownActivity):
-		done(Answer{}, ErrUnknownPayment)
-		return
-	case res.Err != nil:
-		done(Answer{}, res.Err)
+func (s *Service) finished(patience context.Context, c saga.Finish, res fold.Result, done func(Answer, error)) {
+	err := res.Err
+	if errors.Is(err, saga.ErrUnknownActivity) {
+		err = ErrUnknownPayment
+	}
+	reply, _ := res.Answer.(saga.Reply)
+	if err == nil {
+		err = s.judge(c, reply)
+	}
+	if err != nil {
+		done(Answer{}, err)
 		return
 	}
-	reply := res.Answer.(saga.Reply)
+	s.settled(patience, Answer{Payment: s.payment(reply.Row), Replayed: reply.Replayed, Position: res.Position()}, done)
+}
+
+// judge says why what stands is not what a capture or void asked for.
+func (s *Service) judge(c saga.Finish, reply saga.Reply) error {
 	p := s.payment(reply.Row)
 	switch {
+	case reply.Activity.Kind == "":
+		return ErrUnknownPayment
 	case !reply.Activity.Manual:
-		done(Answer{}, ErrNotManual)
+		return ErrNotManual
 	case reply.Conflict:
-		done(Answer{}, &DecidedError{p})
-	case c.Outcome == saga.Confirm && reply.Replayed && c.Amount != 0 && c.Amount != p.Captured:
-		done(Answer{}, &MismatchError{ID: c.ID, Field: "amount", Recorded: accounts.FormatAmount(p.Captured, p.Currency)})
-	default:
-		s.settled(Answer{Payment: p, Replayed: reply.Replayed, Position: res.Position()}, done)
+		return &DecidedError{p}
+	case c.Outcome == saga.Confirm && reply.Replayed && cmp.Or(c.Amount, p.Amount) != p.Captured:
+		return &MismatchError{ID: c.ID, Field: "amount", Recorded: accounts.FormatAmount(p.Captured, p.Currency)}
 	}
+	return nil
 }
 
 // settled answers once a paid payment is settled, and at once if it is not paid, or is settled.
-func (s *Service) settled(a Answer, done func(Answer, error)) {
+func (s *Service) settled(patience context.Context, a Answer, done func(Answer, error)) {
 	if a.Payment.Settled || a.Payment.State != StatePaid {
 		done(a, nil)
 		return
 	}
-	s.await(a.Payment.ID, func(at log.Position) {
+	s.await(patience, a.Payment.ID, func(at log.Position) {
 		a.Payment.Settled = true
 		a.Position = a.Position.Merge(at)
 		done(a, nil)
 	})
-	if a.Replayed {
-		s.wake(a.Payment.ID)
-	}
-}
-
-// RefundRequest asks for a refund of a payment. At most one of ID and Name is set.
-type RefundRequest struct {
-	Of       log.ID
-	ID, Name string
-	Amount   int64 // minor units
 }
 
 // Refund gives a part of a paid payment back. The answer's payment is the refund. Errors: ErrUnknownPayment, ErrNotPaid,
-// ErrExceedsPaid, *MismatchError. It waits as Pay does.
+// ErrExceedsPaid, *MismatchError, ErrNotBegun. It waits as Pay does.
 func (s *Service) Refund(ctx context.Context, r RefundRequest, wait time.Duration) (Answer, error) {
-	id, ok := log.ParseID(r.ID)
-	name := r.Name
-	if ok {
-		name = id.String() // its own id is its name under the payment
-	} else {
-		id = s.mint(r.Of)
+	id, isID := log.ParseID(r.ID)
+	if isID == (r.Name != "") {
+		return Answer{}, fmt.Errorf("%w: a refund needs one of ID and Name", ErrInvalid)
 	}
-	start := func(done func(Answer, error)) {
-		c := beginRefund{saga: s.saga, id: id, name: name, of: r.Of, amount: r.Amount}
-		err := s.node.Submit(s.node.PartitionOfID(r.Of), c, func(res fold.Result) { s.refunding(res, done) })
+	if !isID {
+		id = log.NewIDInSlot(s.node.Now(), r.Of.Slot())
+	}
+	start := func(patience context.Context, done func(Answer, error)) {
+		c := beginRefund{RefundRequest: r, saga: s.saga, id: id}
+		err := s.node.Submit(s.node.PartitionOfID(r.Of), c, func(res fold.Result) { s.refunding(patience, r, res, done) })
 		if err != nil {
 			done(Answer{}, err)
 		}
 	}
-	return await(ctx, wait, start, func() (Answer, error) { return s.findRefund(r.Of, name) })
+	return await(ctx, wait, start, func() (Answer, error) { return s.lookRefund(r, id) })
 }
 
-// mint makes an id in the slot of another.
-func (s *Service) mint(of log.ID) log.ID { return log.NewIDInSlot(s.node.Now(), of.Slot()) }
-
-func (s *Service) refunding(res fold.Result, done func(Answer, error)) {
+func (s *Service) refunding(patience context.Context, r RefundRequest, res fold.Result, done func(Answer, error)) {
 	if mismatch := (*saga.MismatchError)(nil); errors.As(res.Err, &mismatch) {
-		o := mismatch.Recorded.Activity.Order(accounts.Debit)
-		done(Answer{}, &MismatchError{ID: mismatch.Recorded.ID, Field: "amount", Recorded: accounts.FormatAmount(o.Amount, o.Currency)})
+		done(Answer{}, r.mismatch(mismatch.Recorded))
 		return
 	}
 	if res.Err != nil {
@@ -507,68 +604,62 @@ func (s *Service) refunding(res fold.Result, done func(Answer, error)) {
 		done(a, nil)
 		return
 	}
-	// What the payee says wakes us: a refusal, or that the money was taken. What then stands is read.
-	s.await(a.Payment.ID, func(at log.Position) {
+	// What the payee has done by then wakes us: the money is taken, or the door is shut. How it was decided is read.
+	s.await(patience, a.Payment.ID, func(at log.Position) {
 		go func() {
-			found, err := s.decided(a.Payment.ID)
-			found.Replayed, found.Position = a.Replayed, found.Position.Merge(at)
-			done(found, err)
+			f, err := s.look(a.Payment.ID)
+			now := s.answer(f)
+			now.Payment.Settled = now.Payment.State == StatePaid
+			now.Replayed, now.Position = a.Replayed, now.Position.Merge(a.Position).Merge(at)
+			done(now, err)
 		}()
 	})
-	if a.Replayed {
-		s.wake(a.Payment.ID)
-	}
 }
 
-// decided reads a refund once what woke us is decided: the answer came first, its fact is on its way to the log.
-func (s *Service) decided(id log.ID) (Answer, error) {
-	_, err := s.node.Do(context.Background(), s.node.PartitionOfID(id), look{})
+// ErrNotBegun: the wait was over before the refund began. Ask again with the same id.
+var ErrNotBegun = errors.New("payments: the refund waits to begin")
+
+// lookRefund answers as a refund stands now.
+func (s *Service) lookRefund(r RefundRequest, id log.ID) (Answer, error) {
+	err := s.node.Read(s.node.PartitionOfID(r.Of), func(rows fold.Scanner, _ log.Offset) error {
+		if was, ok := refunds.Get(rows, refundKey(r.Of, r.Name)); ok {
+			id = was
+		}
+		return nil
+	})
 	if err != nil {
 		return Answer{}, err
 	}
-	return s.Find(id.String(), "")
-}
-
-// look decides nothing: when it is answered, what was asked before it is decided.
-type look struct{}
-
-// Decide implements fold.Command.
-func (look) Decide(*fold.Turn) (any, error) { return nil, nil }
-
-// findRefund finds a refund by its name under its payment.
-func (s *Service) findRefund(of log.ID, name string) (Answer, error) {
-	var (
-		id log.ID
-		ok bool
-	)
-	err := s.node.Read(s.node.PartitionOfID(of), func(rows fold.Scanner, _ log.Offset) error {
-		id, ok = refunds.Get(rows, refundKey(of, name))
-		return nil
-	})
+	f, err := s.look(id)
 	switch {
 	case err != nil:
 		return Answer{}, err
-	case !ok:
-		return Answer{}, ErrUnknownPayment
+	case !f.there:
+		return Answer{}, ErrNotBegun
+	case f.message.Fingerprint != r.fingerprint():
+		f.row.ID = id
+		return Answer{}, r.mismatch(f.row)
 	}
-	return s.Find(id.String(), "")
+	return s.answer(f), nil
 }
 
 // mismatch names the first field in which a request differs from what began under its id. It reads the begun record.
 func (s *Service) mismatch(r Request, id log.ID) error {
 	e := &MismatchError{ID: id}
-	p := s.node.PartitionOfID(id)
-	var row saga.Row
-	err := s.node.Read(p, func(rows fold.Scanner, _ log.Offset) error {
-		row, _ = saga.Get(rows, id)
-		return nil
-	})
-	if err != nil || row.ID.IsZero() {
-		return errors.Join(err, e) // a claim alone knows no field
+	f, err := s.look(id)
+	switch {
+	case err != nil:
+		return err
+	case !f.there:
+		return e // a claim alone knows no field
+	case f.row.Activity.Kind != KindPayment:
+		e.Field, e.Recorded = "id", what(f.row)
+		return e
 	}
+	p := s.node.PartitionOfID(id)
 	ctx, cancel := context.WithTimeout(context.Background(), Deadline)
 	defer cancel()
-	records, err := s.log.Read(ctx, log.Partition{Topic: log.EventsTopic, Index: p}, row.Message.Begun, 1)
+	records, err := s.log.Read(ctx, log.Partition{Topic: log.EventsTopic, Index: p}, f.message.Begun, 1)
 	if err != nil {
 		return err
 	}
@@ -578,17 +669,14 @@ func (s *Service) mismatch(r Request, id log.ID) error {
 	}
 	begun, ok := event.Fact.(saga.Begun)
 	if !ok {
-		return fmt.Errorf("payments: %s offset %d is not where %s began", log.EventsTopic, row.Message.Begun, id)
+		return fmt.Errorf("payments: %s offset %d is not where %s began", log.EventsTopic, f.message.Begun, id)
 	}
-	e.Field, e.Recorded = r.differs(begun, event.Time)
+	e.Field, e.Recorded = r.differs(begun)
 	return e
 }
 
 // differs compares a request with what began, in the order of the API's fields.
-func (r Request) differs(begun saga.Begun, at time.Time) (field, recorded string) {
-	if begun.Kind != KindPayment {
-		return "id", string(begun.Kind)
-	}
+func (r Request) differs(begun saga.Begun) (field, recorded string) {
 	debit, credit := begun.Actions[0].Order, begun.Actions[1].Order
 	for _, f := range []struct{ name, recorded, asked string }{
 		{"payer", debit.Account, r.Payer},
