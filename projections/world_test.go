@@ -185,7 +185,7 @@ func every[T any](t *testing.T, get func(lists.Page) ([]T, []byte, error)) []T {
 	}
 }
 
-func names[T any](all []T, name func(T) string) string {
+func listed[T any](all []T, name func(T) string) string {
 	got := make([]string, len(all))
 	for i := range all {
 		got[i] = name(all[i])
@@ -274,12 +274,12 @@ func TestQueriesOfPayments(t *testing.T) {
 		var f filter
 		test.f(&f)
 		got := every(t, func(page lists.Page) ([]tx, []byte, error) { return v.Payments(f, page) })
-		if !sameOrder(names(got, func(p tx) string { return p.Name }), test.want, got) {
-			t.Errorf("%+v: %s, want %s", f, names(got, func(p tx) string { return p.Name }), test.want)
+		if !sameOrder(listed(got, func(p tx) string { return p.Name }), test.want, got) {
+			t.Errorf("%+v: %s, want %s", f, listed(got, func(p tx) string { return p.Name }), test.want)
 		}
 	}
 	refunds := every(t, func(page lists.Page) ([]tx, []byte, error) { return v.Refunds(want["p1"].ID, page) })
-	if got := names(refunds, func(p tx) string { return p.Name + " " + p.Payer + " " + p.Payee }); got != "[r1 alice shop]" {
+	if got := listed(refunds, func(p tx) string { return p.Name + " " + p.Payer + " " + p.Payee }); got != "[r1 alice shop]" {
 		t.Error(got)
 	}
 	if p, _, _ := v.Payment(want["h1"].ID); p.Captured != 400 || len(p.History) != 4 || p.History[1].By != "teller" {
@@ -388,7 +388,7 @@ func TestQueriesOfMessages(t *testing.T) {
 		var f mfilter
 		test.f(&f)
 		got := every(t, func(page lists.Page) ([]msg, []byte, error) { return v.Messages(t.Context(), f, page) })
-		list := names(got, func(m msg) string { return last(m.Name) })
+		list := listed(got, func(m msg) string { return last(m.Name) })
 		if sorted(list) != sorted(test.want) {
 			t.Errorf("%+v: %s, want %s", f, list, test.want)
 		}
@@ -421,7 +421,7 @@ func TestQueriesOfActivities(t *testing.T) {
 	} {
 		f := afilter{State: test.state, Participant: test.participant}
 		got := every(t, func(page lists.Page) ([]act, []byte, error) { return v.Activities(f, page) })
-		list := names(got, func(a act) string { return a.Name })
+		list := listed(got, func(a act) string { return a.Name })
 		if sorted(list) != sorted(test.want) {
 			t.Errorf("%+v: %s, want %s", f, list, test.want)
 		}
@@ -431,7 +431,7 @@ func TestQueriesOfActivities(t *testing.T) {
 		"r1": "[confirmed confirmed]", "r2": "[refused cancelled]",
 	} {
 		a, ok, err := v.Activity(want[name].ID)
-		if got := names(a.Actions, func(a action) string { return a.State }); err != nil || !ok || got != want2 {
+		if got := listed(a.Actions, func(a action) string { return a.State }); err != nil || !ok || got != want2 {
 			t.Errorf("%s: %s, want %s (%t %v)", name, got, want2, ok, err)
 		}
 	}
@@ -444,7 +444,7 @@ func TestQueriesOfAccounts(t *testing.T) {
 	w.rest()
 	v := w.v.Transactions
 	all := every(t, func(page lists.Page) ([]acc, []byte, error) { return v.Accounts(acfilter{}, page) })
-	if got := sorted(names(all, func(a acc) string { return a.Account })); got != "[alice bob carol kiosk shop]" {
+	if got := sorted(listed(all, func(a acc) string { return a.Account })); got != "[alice bob carol kiosk shop]" {
 		t.Error(got)
 	}
 	var sum int64
@@ -473,7 +473,7 @@ func TestQueriesOfAccounts(t *testing.T) {
 		t.Errorf("balances sum to %d", sum)
 	}
 	entries := every(t, func(page lists.Page) ([]ent, []byte, error) { return v.Entries("alice", lists.Range{}, page) })
-	got := names(entries, func(e ent) string { return fmt.Sprintf("%s:%s%s:%d", e.Kind, e.Name, e.Counterparty, e.Amount) })
+	got := listed(entries, func(e ent) string { return fmt.Sprintf("%s:%s%s:%d", e.Kind, e.Name, e.Counterparty, e.Amount) })
 	if got != "[withdrawal:atm:-50 refund:shop:100 payment:shop:-300 deposit:open:10000]" {
 		t.Error(got)
 	}
@@ -495,7 +495,7 @@ func TestRecordsAndSummaries(t *testing.T) {
 		"bob":   "[refund:200:refused receipt:800:paid payment:250:paid deposit:10000:paid]",
 		"shop":  "[payment:800:paid giveback:100:paid receipt:400:paid receipt:250:paid receipt:300:paid]",
 	} {
-		got := names(records(consumer, ""), func(r rec) string { return fmt.Sprintf("%s:%d:%s", r.Kind, r.Amount, r.State) })
+		got := listed(records(consumer, ""), func(r rec) string { return fmt.Sprintf("%s:%d:%s", r.Kind, r.Amount, r.State) })
 		if got != want {
 			t.Errorf("%s: %s, want %s", consumer, got, want)
 		}
@@ -523,7 +523,7 @@ func TestRecordsAndSummaries(t *testing.T) {
 		{qfilter{State: "refunded"}, "[100]"},
 		{qfilter{MinAmount: 250, MaxAmount: 300}, "[250 300]"},
 	} {
-		got := names(every(t, func(page lists.Page) ([]mtx, []byte, error) {
+		got := listed(every(t, func(page lists.Page) ([]mtx, []byte, error) {
 			return w.v.MerchantQuery.Transactions("shop", test.f, page)
 		}), func(m mtx) string { return fmt.Sprint(m.Amount) })
 		if sorted(got) != sorted(test.want) {

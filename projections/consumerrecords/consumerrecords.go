@@ -185,12 +185,6 @@ func applyDecided(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 		}
 	}
 	put(rows, e, p.Payer, 0, r)
-	if p.Payer == p.Payee && r.State == StatePaid { // both sides are here: no credit or post follows
-		if r.Kind = KindReceipt; f.Kind == facts.KindRefund {
-			r.Kind = KindGiveback
-		}
-		put(rows, e, p.Payee, 1, r)
-	}
 }
 
 // applyMoved keeps the side of an activity that is another partition's.

@@ -127,27 +127,6 @@ func (*View) Apply(rows fold.Rows, e *fold.Event) {
 				Amount: f.Amount,
 			})
 		}
-	case facts.Decided:
-		applyDecided(rows, e, &f)
-	}
-}
-
-// applyDecided keeps a payment of an account to itself, or a refund of one: both sides are posted at once, and nothing is credited
-// later. Of any other, the decision posts only the consumer's side.
-func applyDecided(rows fold.Rows, e *fold.Event, f *facts.Decided) {
-	for _, p := range f.Postings {
-		t := transaction{ID: f.ID[:], Consumer: p.Account, Currency: p.Currency}
-		switch {
-		case facts.Internal(p.Account):
-			continue
-		case f.Kind == facts.KindPayment && p.Amount > 0:
-			t.Kind, t.Amount = KindPayment, p.Amount
-		case f.Kind == facts.KindRefund && p.Amount < 0:
-			t.Kind, t.Amount, t.Of = KindRefund, -p.Amount, f.Parent[:]
-		default:
-			continue
-		}
-		keep(rows, e, p.Account, e.Time.UnixMilli(), t)
 	}
 }
 
