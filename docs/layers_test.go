@@ -57,7 +57,7 @@ var rules = []struct {
 	{
 		why:     "Pebble is opened by log/store, and used by the stores alone; cmd shares caches and file systems out",
 		imports: []string{"github.com/cockroachdb/pebble", "github.com/cockroachdb/errors"},
-		but:     []string{"log/store", "log/embedded", "log/fold", "log/logtest", "cmd"}, tests: true,
+		but:     []string{"log/store", "log/embedded", "log/fold", "log/logtest", "projections", "cmd"}, tests: true,
 	},
 	{
 		why:     "only log/store opens a Pebble: with the witness, the pinned format and the double open",
