@@ -92,14 +92,16 @@ func (o *Options) EnsureDefaults() {
 		o.Now = time.Now
 	}
 	if o.Fatal == nil {
-		o.Fatal = func(err error) {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(6)
-		}
+		o.Fatal = exit
 	}
 	if o.QueueMax == 0 {
 		o.QueueMax = QueueMax
 	}
+}
+
+func exit(err error) {
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(6)
 }
 
 // Validate says what is missing.

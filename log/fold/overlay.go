@@ -1,11 +1,14 @@
 package fold
 
+import "slices"
+
 // overlay is rows on top of a store's: what a turn, or a batch of a replay, has changed. One level of
 // undo lets a command that fails leave nothing behind.
 type overlay struct {
 	below Reader
 	rows  map[string]*row
 	undo  []undoRow
+	keys  []string // of the last sorted
 }
 
 type undoRow struct {
@@ -42,6 +45,16 @@ func (o *overlay) rollback() {
 		}
 	}
 	o.mark()
+}
+
+// sorted returns the keys in order. The slice is good until the next call.
+func (o *overlay) sorted() []string {
+	o.keys = o.keys[:0]
+	for key := range o.rows {
+		o.keys = append(o.keys, key)
+	}
+	slices.Sort(o.keys)
+	return o.keys
 }
 
 // reset empties the overlay for the next turn.

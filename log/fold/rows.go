@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"iter"
@@ -53,11 +54,19 @@ func (r *row) encoded() []byte {
 	if r.bytes != nil {
 		return r.bytes
 	}
-	b, err := encMode.Marshal(r.value)
-	if err != nil {
+	return bytes.Clone(r.encodedIn(new(bytes.Buffer)))
+}
+
+// encodedIn is encoded, with a buffer to use. The bytes are good until the buffer's next use.
+func (r *row) encodedIn(b *bytes.Buffer) []byte {
+	if r.bytes != nil {
+		return r.bytes
+	}
+	b.Reset()
+	if err := encMode.MarshalToBuffer(r.value, b); err != nil {
 		panic(&InvariantError{Detail: fmt.Sprintf("a row of %T cannot be encoded: %v", r.value, err)})
 	}
-	return b
+	return b.Bytes()
 }
 
 // Table is the typed face of the rows whose keys begin with one byte. Rows are CBOR in its
@@ -138,12 +147,12 @@ func (t Table[V]) Scan(s Scanner, from, to string, backwards bool) iter.Seq2[str
 	}
 }
 
-var encMode = func() cbor.EncMode {
+var encMode = func() cbor.UserBufferEncMode {
 	o := cbor.CoreDetEncOptions()
 	// JSON does not tell nil from empty, so that a fact read from the log may differ in it from the one that was emitted. Rows
 	// of both must be equal.
 	o.NilContainers = cbor.NilContainerAsEmpty
-	m, err := o.EncMode()
+	m, err := o.UserBufferEncMode()
 	if err != nil {
 		panic(err)
 	}

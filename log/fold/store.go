@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -57,6 +58,17 @@ func (o *StoreOptions) EnsureDefaults() {
 	if o.Doubt == nil {
 		o.Doubt = func(string, error) {}
 	}
+	if o.Fatal == nil {
+		o.Fatal = exit
+	}
+}
+
+// fatal marks a damaged store BEFORE the process ends: else the next start would open it again, and meet the same damage.
+func (o *StoreOptions) fatal(err error) {
+	if errors.Is(err, log.ErrCorrupt) || pebble.IsCorruptionError(err) {
+		err = o.doubted(err)
+	}
+	o.Fatal(err)
 }
 
 // Store keeps the rows of a fold in a Pebble without a write-ahead log. Each batch holds rows and the
@@ -130,7 +142,7 @@ var versionKey = []byte{0xff, 0xff, 0}
 func openStore(opts StoreOptions) (*Store, error) {
 	db, err := store.Open(opts.Dir, store.Options{
 		FS: opts.FS, Cache: opts.Cache, MemTableBytes: opts.MemTableBytes, DisableWAL: true, Filters: true,
-		Logger: opts.Logger, Fatal: opts.Fatal,
+		Logger: opts.Logger, Fatal: opts.fatal,
 	})
 	if err != nil {
 		return nil, err
@@ -176,8 +188,11 @@ func (s *Store) restore() error {
 
 const metaKey = "\x00"
 
+// partitionLen is how many bytes of a key are the partition's.
+const partitionLen = 2
+
 func rowKey(p int32, key string) []byte {
-	b := make([]byte, 0, 2+len(key))
+	b := make([]byte, 0, partitionLen+len(key))
 	b = binary.BigEndian.AppendUint16(b, uint16(p))
 	return append(b, key...)
 }
@@ -274,12 +289,15 @@ func (s *Store) covers(pos log.Position) bool {
 func (s *Store) commit(p int32, o *overlay, m meta) error {
 	b := s.db.NewBatch()
 	defer func() { _ = b.Close() }()
-	for key, r := range o.rows {
-		var err error
+	full := rowKey(p, "")
+	var value bytes.Buffer
+	for _, key := range o.sorted() { // in order, since each row is then put where the last one was
+		r, err := o.rows[key], error(nil)
+		full = append(full[:partitionLen], key...)
 		if r.gone {
-			err = b.Delete(rowKey(p, key), nil)
+			err = b.Delete(full, nil)
 		} else {
-			err = b.Set(rowKey(p, key), r.encoded(), nil)
+			err = b.Set(full, r.encodedIn(&value), nil)
 		}
 		if err != nil {
 			return err
@@ -373,13 +391,15 @@ func (s *Store) snapshot(f func(*pebble.Snapshot) error) (err error) {
 }
 
 // doubted marks the store, so that the next start makes it again.
-func (s *Store) doubted(why error) error {
-	f, err := s.opts.FS.Create(doubt(s.opts), vfs.WriteCategoryUnspecified)
+func (s *Store) doubted(why error) error { return s.opts.doubted(why) }
+
+func (o *StoreOptions) doubted(why error) error {
+	f, err := o.FS.Create(doubt(*o), vfs.WriteCategoryUnspecified)
 	if err == nil {
 		_, _ = io.WriteString(f, why.Error())
 		err = errors.Join(f.Sync(), f.Close())
 	}
-	return errors.Join(fmt.Errorf("fold: store %s is damaged; it is made again from the log at the next start: %w", s.opts.Dir, why), err)
+	return errors.Join(fmt.Errorf("fold: store %s is damaged; it is made again from the log at the next start: %w", o.Dir, why), err)
 }
 
 // storeReader reads one partition of a store or of a snapshot of it.

@@ -21,7 +21,7 @@ import (
 type added struct {
 	Name string   `json:"name"`
 	N    int      `json:"n"`
-	Tags []string `json:"tags,omitempty"`
+	Tags []string `json:"tags"`
 	Pad  string   `json:"pad,omitempty"`
 }
 
