@@ -19,6 +19,7 @@ import (
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/projections"
 	"github.com/remitlog/remit/saga/payments"
 )
 
@@ -57,9 +58,11 @@ type nodeDeps struct {
 // Memory of a server. Pebble's memtables and cache are the bulk, and are bounded by themselves; the
 // collector runs seldom until the heap comes near the soft limit.
 const (
-	cacheBytes      = 96 << 20
-	memorySoftLimit = 800 << 20
-	gcPercent       = 300
+	cacheBytes        = 96 << 20
+	logMemTableBytes  = 32 << 20
+	viewMemTableBytes = 16 << 20
+	memorySoftLimit   = 640 << 20
+	gcPercent         = 200
 )
 
 // errRestoring is why a node is not ready at first.
@@ -79,6 +82,7 @@ type server struct {
 	watch   *metrics
 	api     atomic.Pointer[api.Server]
 	core    *core.Core
+	views   *projections.Views
 	ready   atomic.Pointer[error]
 	giveUp  context.CancelFunc
 	opening sync.WaitGroup
@@ -103,7 +107,7 @@ func open(_ context.Context, config Config, deps nodeDeps) (node, error) {
 	var err error
 	s.log, err = embedded.Open(embedded.Options{
 		Dir: filepath.Join(config.Data, "log"), Logger: deps.Logger, Fatal: deps.Fail, Cache: s.cache,
-		Listener: s.watch.log(),
+		Listener: s.watch.log(), MemTableBytes: logMemTableBytes,
 	})
 	if err != nil {
 		return nil, err
@@ -147,6 +151,13 @@ func (s *server) restore(ctx context.Context) (err error) {
 	if err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)
 	}
+	s.views, err = projections.Follow(ctx, projections.Options{
+		Log: s.log, Dir: s.config.Data, Partitions: s.config.Partitions, Cache: s.cache, Logger: s.deps.Logger, Fatal: s.deps.Fail,
+		MemTableBytes: viewMemTableBytes,
+	})
+	if err != nil {
+		return fmt.Errorf("data %s: %w", s.config.Data, err)
+	}
 	if err := s.serve(s.routes()); err != nil {
 		return err
 	}
@@ -155,14 +166,10 @@ func (s *server) restore(ctx context.Context) (err error) {
 }
 
 func (s *server) routes() []api.Route {
-	var routes []api.Route
-	for _, noun := range []interface{ Routes() []api.Route }{
-		&api.Payments{Service: s.core.Payments},
-		&api.Accounts{Node: s.core.Node},
-	} {
-		routes = append(routes, noun.Routes()...)
-	}
-	return routes
+	return api.Nouns{
+		Log: s.log, Node: s.core.Node, Registry: s.core.Registry, Broker: s.core.Broker, Payments: s.core.Payments, Views: s.views,
+		AutoCreate: s.config.AutoCreateTopics, TopicPartitions: s.core.Created.Partitions,
+	}.Routes()
 }
 
 // Handler answers by the API that is up; until the state is restored only health and documents are.
@@ -181,11 +188,14 @@ func (s *server) Close(ctx context.Context) error {
 	closed := make(chan error, 1)
 	go func() {
 		s.opening.Wait()
-		var err error
-		if s.core != nil {
-			err = s.core.Close()
+		var errs []error
+		if s.views != nil {
+			errs = append(errs, s.views.Close())
 		}
-		closed <- errors.Join(err, s.log.Close())
+		if s.core != nil {
+			errs = append(errs, s.core.Close())
+		}
+		closed <- errors.Join(append(errs, s.log.Close())...)
 	}()
 	select {
 	case err := <-closed:
