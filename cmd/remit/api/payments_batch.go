@@ -3,11 +3,16 @@ package api
 import (
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/saga/payments"
 )
+
+// BatchOpenMax is how many payments of one batch are under way at once. More would only wait in line, and use up their wait
+// there; answers that wait to be read are another matter (AnswersMax).
+const BatchOpenMax = 2048
 
 // sweepEvery is how often a batch looks for lines whose wait is over.
 const sweepEvery = 50 * time.Millisecond
@@ -18,14 +23,14 @@ const sweepEvery = 50 * time.Millisecond
 //	            all at once    in line order, per payer
 //
 // No line has a goroutine: claims and answers come back on the goroutines of partitions, and one sweeper a batch answers those whose
-// wait is over. What is open is bounded by the stream.
+// wait is over.
 func (p *Payments) createBatch(w http.ResponseWriter, r *http.Request) error {
 	q := ParseQuery(r)
 	wait := q.Wait()
 	if err := q.Done(); err != nil {
 		return err
 	}
-	b := &paymentBatch{payments: p, wait: wait, chains: map[string]*payerChain{}, end: make(chan struct{})}
+	b := &paymentBatch{payments: p, wait: wait, chains: map[string]*payerChain{}, end: make(chan struct{}), slots: make(chan struct{}, BatchOpenMax)}
 	swept := make(chan struct{})
 	go func() {
 		defer close(swept)
@@ -48,6 +53,7 @@ type paymentBatch struct {
 	payments *Payments
 	wait     time.Duration
 	end      chan struct{}
+	slots    chan struct{} // one is taken by each payment under way
 
 	mu       sync.Mutex
 	chains   map[string]*payerChain
@@ -68,6 +74,7 @@ type paymentLine struct {
 	batch    *paymentBatch
 	line     *Line
 	request  payments.Request
+	over     atomic.Bool
 	start    time.Time // the node's
 	deadline time.Time
 
@@ -86,6 +93,12 @@ func (b *paymentBatch) begin(l *Line) {
 	req, err := body.check("")
 	if err != nil {
 		l.Fail(err)
+		return
+	}
+	select {
+	case b.slots <- struct{}{}: // no further line is read meanwhile; those under way end by themselves, or by their wait
+	case <-l.Context().Done():
+		l.Fail(l.Context().Err())
 		return
 	}
 	x := &paymentLine{batch: b, line: l, request: req, start: b.payments.Service.Now(), deadline: time.Now().Add(b.wait)}
@@ -138,8 +151,12 @@ func (x *paymentLine) isClaimed(claimed payments.Claimed) {
 	}
 }
 
-// done answers a line. It runs on a partition's goroutine.
+// done answers a line, unless its wait was over before. It runs on a partition's goroutine.
 func (x *paymentLine) done(a payments.Answer, err error) {
+	if x.over.Swap(true) {
+		return
+	}
+	defer func() { <-x.batch.slots }()
 	if err != nil {
 		x.line.Fail(x.batch.payments.problem(x.request, err))
 		return
@@ -179,7 +196,7 @@ func (b *paymentBatch) overdue(now time.Time) *paymentLine {
 	defer b.mu.Unlock()
 	for i, x := range b.open {
 		switch {
-		case x.line.answered.Load():
+		case x.over.Load():
 			b.open[i] = nil
 			continue
 		case now.Before(x.deadline) && x.line.Context().Err() == nil:
@@ -197,8 +214,8 @@ func (b *paymentBatch) overdue(now time.Time) *paymentLine {
 // giveUp answers a line as its payment stands now.
 func (x *paymentLine) giveUp() {
 	if err := x.line.Context().Err(); err != nil {
-		x.line.Fail(err)
+		x.done(payments.Answer{}, err)
 		return
 	}
-	x.done(x.batch.payments.Service.Find(x.request.ID, x.request.Name))
+	x.done(x.batch.payments.Service.Look(x.request))
 }
