@@ -29,6 +29,14 @@ func FactOf[T Fact]() FactType {
 	}}
 }
 
+// FactRead is FactOf with a reader of its own, for facts of which there are many. It must take all that json.Unmarshal takes, and
+// take it for the same.
+func FactRead[T Fact](read func([]byte) (T, error)) FactType {
+	t := FactOf[T]()
+	t.decode = func(b []byte) (Fact, error) { return read(b) }
+	return t
+}
+
 // Facts are the fact types that a fold reads.
 type Facts struct {
 	byType map[string]FactType

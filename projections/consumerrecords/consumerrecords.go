@@ -124,9 +124,9 @@ func (*View) Apply(rows fold.Rows, e *fold.Event) {
 			applyDecided(rows, e, &f)
 		}
 	case facts.Credited:
-		applyMoved(rows, e, &f.Done, map[string]string{facts.KindPayment: KindReceipt, facts.KindRefund: KindRefund})
+		applyMoved(rows, e, &f.Done, credits)
 	case facts.Posted:
-		applyMoved(rows, e, &f.Done, map[string]string{facts.KindPayment: KindPayment, facts.KindRefund: KindGiveback})
+		applyMoved(rows, e, &f.Done, debits)
 	case facts.Deposited:
 		applyCash(rows, e, &f.Cash, KindDeposit)
 	case facts.Withdrawn:
@@ -138,8 +138,11 @@ func put(rows fold.Rows, e *fold.Event, consumer string, n uint8, r record) {
 	records.Put(rows, string(lists.Append(prefix(consumer), e.Time.UnixMilli(), e.Offset, n)), r)
 }
 
+// bytesOf are an id as rows have it. It is a copy: a slice of the fact's own would keep all of the fact.
+func bytesOf(id log.ID) []byte { return append(make([]byte, 0, len(id)), id[:]...) }
+
 func prefix(consumer string) []byte {
-	return lists.Value(make([]byte, 0, 1+len(consumer)+lists.PlaceLen), consumer)
+	return lists.Value(make([]byte, 0, 64), consumer)
 }
 
 // begin keeps what the decision will not say.
@@ -174,9 +177,9 @@ func take(rows fold.Rows, e *fold.Event, id log.ID) pending {
 
 func applyDecided(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 	p := take(rows, e, f.ID)
-	r := record{Kind: KindPayment, State: StatePaid, ID: f.ID[:], Other: p.Payee, Currency: p.Currency, Amount: f.Amount}
+	r := record{Kind: KindPayment, State: StatePaid, ID: bytesOf(f.ID), Other: p.Payee, Currency: p.Currency, Amount: f.Amount}
 	if f.Kind == facts.KindRefund {
-		r.Kind, r.Of = KindRefund, f.Parent[:]
+		r.Kind, r.Of = KindRefund, bytesOf(f.Parent)
 	}
 	if f.Outcome != facts.Confirm {
 		r.Amount = p.Amount
@@ -187,15 +190,21 @@ func applyDecided(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 	put(rows, e, p.Payer, 0, r)
 }
 
+// What the side of an activity that is another partition's is to its account.
+var (
+	credits = map[string]string{facts.KindPayment: KindReceipt, facts.KindRefund: KindRefund}
+	debits  = map[string]string{facts.KindPayment: KindPayment, facts.KindRefund: KindGiveback}
+)
+
 // applyMoved keeps the side of an activity that is another partition's.
 func applyMoved(rows fold.Rows, e *fold.Event, f *facts.Done, kinds map[string]string) {
 	kind, ok := kinds[f.Context.Kind]
 	if !ok {
 		return
 	}
-	r := record{Kind: kind, State: StatePaid, ID: f.Activity[:], Other: f.Context.From, Currency: f.Currency, Amount: f.Amount}
+	r := record{Kind: kind, State: StatePaid, ID: bytesOf(f.Activity), Other: f.Context.From, Currency: f.Currency, Amount: f.Amount}
 	if of, ok := log.ParseID(f.Context.Of); ok {
-		r.Of = of[:]
+		r.Of = bytesOf(of)
 	}
 	put(rows, e, f.Account, 0, r)
 }

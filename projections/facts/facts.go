@@ -295,11 +295,11 @@ func (PlacedAll) EventType() string { return "remit.message.placed.v1" }
 // Types lists all of them.
 func Types() []fold.FactType {
 	return []fold.FactType{
-		fold.FactOf[Named](), fold.FactOf[Begun](), fold.FactOf[Decided](), fold.FactOf[Ended](),
+		read((*scanner).named), read((*scanner).begun), read((*scanner).decided), read((*scanner).ended),
 		fold.FactOf[Opened](), fold.FactOf[Changed](), fold.FactOf[Deposited](), fold.FactOf[Withdrawn](),
-		fold.FactOf[Held](), fold.FactOf[Declined](), fold.FactOf[Posted](), fold.FactOf[Voided](), fold.FactOf[Credited](),
+		fold.FactOf[Held](), fold.FactOf[Declined](), fold.FactOf[Posted](), fold.FactOf[Voided](), read((*scanner).credited),
 		fold.FactOf[Prepared](), fold.FactOf[Committed](), fold.FactOf[RolledBack](), fold.FactOf[Delivered](),
-		fold.FactOf[Conflicted](), fold.FactOf[PlacedAll](),
+		fold.FactOf[Conflicted](), read((*scanner).placedAll),
 	}
 }
 

@@ -95,6 +95,7 @@ func classOf(kind string) class {
 
 func applyBegun(rows fold.Rows, e *fold.Event, f *facts.Begun) {
 	fresh(rows, e, f.ID)
+	id := bytesOf(f.ID)
 	debit := f.Order(facts.Debit)
 	t := thing{
 		Class: classOf(f.Kind), State: phaseTrying, Name: f.Name, Key: f.Key, BegunMs: ms(e), BegunAt: e.Offset, Partition: -1,
@@ -104,35 +105,35 @@ func applyBegun(rows fold.Rows, e *fold.Event, f *facts.Begun) {
 		},
 	}
 	if !f.Parent.IsZero() {
-		t.Activity.Parent = f.Parent[:]
-		note(rows, byParent, string(f.Parent[:]), f.ID, &t)
+		t.Activity.Parent = bytesOf(f.Parent)
+		note(rows, byParent, string(t.Activity.Parent), id, &t)
 	}
 	if t.Holds > 0 {
 		hold(rows, e, f.Key, t.Holds)
 	}
-	note(rows, byTime, string(t.Class), f.ID, &t)
+	note(rows, byTime, string(t.Class), id, &t)
 	if t.waits() {
-		note(rows, byOpen, string(t.Class), f.ID, &t)
+		note(rows, byOpen, string(t.Class), id, &t)
 	}
-	noteSides(rows, f, &t)
+	noteSides(rows, f, id, &t)
 	put(rows, f.ID, t)
 }
 
 // noteSides puts an activity into the indexes of what it is about.
-func noteSides(rows fold.Rows, f *facts.Begun, t *thing) {
+func noteSides(rows fold.Rows, f *facts.Begun, id []byte, t *thing) {
 	switch t.Class {
 	case classPayment:
-		note(rows, byPayer, f.Order(facts.Debit).Account, f.ID, t)
-		note(rows, byPayee, f.Order(facts.Credit).Account, f.ID, t)
+		note(rows, byPayer, f.Order(facts.Debit).Account, id, t)
+		note(rows, byPayee, f.Order(facts.Credit).Account, id, t)
 		if f.Reference != "" {
-			note(rows, byReference, f.Reference, f.ID, t)
+			note(rows, byReference, f.Reference, id, t)
 		}
 	case classRefund:
-		note(rows, byKey, f.Key, f.ID, t)
+		note(rows, byKey, f.Key, id, t)
 	case classActivity: // payments and refunds have one participant, and it is always the same
-		note(rows, byKey, f.Key, f.ID, t)
+		note(rows, byKey, f.Key, id, t)
 		for _, a := range f.Actions {
-			note(rows, byParticipant, a.Participant, f.ID, t)
+			note(rows, byParticipant, a.Participant, id, t)
 		}
 	}
 }
@@ -179,7 +180,7 @@ func applyDecided(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 		t.end(e)
 	}
 	if f.Outcome != facts.Confirm {
-		note(rows, byUnpaid, string(t.Class)+t.paymentState(), f.ID, &t)
+		note(rows, byUnpaid, string(t.Class)+t.paymentState(), bytesOf(f.ID), &t)
 	}
 	put(rows, f.ID, t)
 	if t.Class == classRefund && t.Taken > 0 {
@@ -206,8 +207,7 @@ func (t *thing) post(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 		if facts.Internal(p.Account) {
 			continue
 		}
-		other := t.other(p)
-		post(rows, e, p, n, entry{Kind: t.Activity.Kind, ID: f.ID[:], Other: other})
+		post(rows, e, p, n, entry{Kind: t.Activity.Kind, ID: bytesOf(f.ID), Other: t.other(p)})
 	}
 }
 
@@ -234,6 +234,7 @@ type head struct {
 
 func applyPrepared(rows fold.Rows, e *fold.Event, f *facts.Prepared) {
 	fresh(rows, e, f.ID)
+	id := bytesOf(f.ID)
 	var h head
 	if err := json.Unmarshal(f.Event, &h); err != nil {
 		fold.Broken(e, "message %s: %v", f.ID, err) // it was parsed before it was prepared
@@ -245,16 +246,16 @@ func applyPrepared(rows fold.Rows, e *fold.Event, f *facts.Prepared) {
 			DeliverAt: f.DeliverAt, DeliverAfter: f.DeliverAfter,
 		},
 	}
-	note(rows, byTime, string(classMessage), f.ID, &t)
-	note(rows, byOpen, string(classMessage), f.ID, &t)
-	note(rows, byTopic, f.Topic, f.ID, &t)
-	note(rows, byProducer, f.Producer, f.ID, &t)
-	note(rows, byEvent, h.ID, f.ID, &t)
+	note(rows, byTime, string(classMessage), id, &t)
+	note(rows, byOpen, string(classMessage), id, &t)
+	note(rows, byTopic, f.Topic, id, &t)
+	note(rows, byProducer, f.Producer, id, &t)
+	note(rows, byEvent, h.ID, id, &t)
 	if f.Key != h.ID { // what has no key of its own is found by its event's id
-		note(rows, byKey, f.Key, f.ID, &t)
+		note(rows, byKey, f.Key, id, &t)
 	}
 	if h.Subject != "" {
-		note(rows, bySubject, h.Subject, f.ID, &t)
+		note(rows, bySubject, h.Subject, id, &t)
 	}
 	put(rows, f.ID, t)
 }
@@ -281,7 +282,7 @@ func delivered(rows fold.Rows, e *fold.Event, id log.ID, t thing) {
 func closed(rows fold.Rows, id log.ID, t *thing) {
 	index.Delete(rows, indexKey(byOpen, string(classMessage), t))
 	if t.State != stateDelivered {
-		note(rows, byUnpaid, string(classMessage)+t.State, id, t)
+		note(rows, byUnpaid, string(classMessage)+t.State, bytesOf(id), t)
 	}
 }
 
@@ -346,7 +347,7 @@ func move(rows fold.Rows, e *fold.Event, f *facts.Done) {
 	balanced(e, f.Postings)
 	for n, p := range f.Postings {
 		if !facts.Internal(p.Account) {
-			post(rows, e, p, n, entry{Kind: f.Context.Kind, ID: f.Activity[:], Other: f.Context.From})
+			post(rows, e, p, n, entry{Kind: f.Context.Kind, ID: bytesOf(f.Activity), Other: f.Context.From})
 		}
 	}
 }
@@ -388,7 +389,7 @@ func post(rows fold.Rows, e *fold.Event, p facts.Posting, n int, x entry) {
 	a.Balance = balance
 	accounts.Put(rows, p.Account, a)
 	x.Amount, x.Balance = p.Amount, balance
-	key := lists.Value(make([]byte, 0, 1+len(p.Account)+lists.PlaceLen), p.Account)
+	key := lists.Value(make([]byte, 0, 64), p.Account)
 	entries.Put(rows, string(lists.Append(key, ms(e), e.Offset, uint8(n))), x)
 }
 

@@ -136,7 +136,7 @@ var (
 	parts    = fold.NewTable[part]('k').Ascending()          // by id and action
 	accounts = fold.NewTable[account]('a')                   // by name
 	entries  = fold.NewTable[entry]('e').WriteOnly()         // by account and place
-	index    = fold.NewTable[log.ID]('x').WriteOnly()        // by an index's byte, a value and the place of what began
+	index    = fold.NewTable[[]byte]('x').WriteOnly()        // by an index's byte, a value and the place of what began
 	openings = fold.NewTable[string]('o').WriteOnly()        // names of accounts, by the place of their opening
 	claims   = fold.NewTable[claim]('n').WriteOnly()         // by kind and name
 	cashes   = fold.NewTable[log.Offset]('c').WriteOnly()    // of deposits and withdrawals, by account and name
@@ -163,17 +163,20 @@ const (
 )
 
 func indexPrefix(b by, value string) []byte {
-	return lists.Value(append(make([]byte, 0, 2+len(value)+lists.PlaceLen), byte(b)), value)
+	return lists.Value(append(make([]byte, 0, 64), byte(b)), value)
 }
 
 // note puts a thing into an index. An index row is written once, where the thing began, and does not move.
-func note(rows fold.Rows, b by, value string, id log.ID, t *thing) {
+func note(rows fold.Rows, b by, value string, id []byte, t *thing) {
 	index.Put(rows, indexKey(b, value, t), id)
 }
 
 func indexKey(b by, value string, t *thing) string {
 	return string(lists.Append(indexPrefix(b, value), t.BegunMs, t.BegunAt, 0))
 }
+
+// bytesOf are an id as rows have it. It is a copy: a slice of the fact's own would keep all of the fact.
+func bytesOf(id log.ID) []byte { return append(make([]byte, 0, len(id)), id[:]...) }
 
 func partKey(id log.ID, action string) string { return string(id[:]) + action }
 

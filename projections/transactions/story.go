@@ -152,7 +152,7 @@ func (s snapshot) tell(x found, story *Story) ([]fact, error) {
 	if x.Class != classPayment {
 		return all, nil
 	}
-	streams := []lists.Stream[log.ID]{s.stream(s.home(x.id), byParent, string(x.id[:]))}
+	streams := []lists.Stream[[]byte]{s.stream(s.home(x.id), byParent, string(x.id[:]))}
 	refunds, more, err := list(s, lists.Page{Size: StoryMax}, lists.Range{}, streams, func(r found) (found, bool) { return r, true })
 	if err != nil {
 		return nil, err

@@ -206,21 +206,21 @@ type found struct {
 }
 
 // streams are the rows of one index value, in every partition.
-func (s snapshot) streams(b by, value string) []lists.Stream[log.ID] {
-	streams := make([]lists.Stream[log.ID], s.view.partitions)
+func (s snapshot) streams(b by, value string) []lists.Stream[[]byte] {
+	streams := make([]lists.Stream[[]byte], s.view.partitions)
 	for p := range streams {
 		streams[p] = s.stream(int32(p), b, value)
 	}
 	return streams
 }
 
-func (s snapshot) stream(p int32, b by, value string) lists.Stream[log.ID] {
-	return lists.Stream[log.ID]{Rows: s.rows(p), Partition: p, Table: index, Prefix: string(indexPrefix(b, value))}
+func (s snapshot) stream(p int32, b by, value string) lists.Stream[[]byte] {
+	return lists.Stream[[]byte]{Rows: s.rows(p), Partition: p, Table: index, Prefix: string(indexPrefix(b, value))}
 }
 
 // classes are the streams of an index whose values begin with a class.
-func (s snapshot) classes(b by, state string, classes ...class) []lists.Stream[log.ID] {
-	var streams []lists.Stream[log.ID]
+func (s snapshot) classes(b by, state string, classes ...class) []lists.Stream[[]byte] {
+	var streams []lists.Stream[[]byte]
 	for _, c := range classes {
 		streams = append(streams, s.streams(b, string(c)+state)...)
 	}
@@ -228,13 +228,13 @@ func (s snapshot) classes(b by, state string, classes ...class) []lists.Stream[l
 }
 
 // list pages through streams of things; make says what becomes of one, or that it is not wanted.
-func list[T any](s snapshot, page lists.Page, span lists.Range, streams []lists.Stream[log.ID], make func(found) (T, bool)) ([]T, []byte, error) {
-	return lists.Merge(page, span, streams, func(e lists.Entry[log.ID]) (T, bool) {
-		t, ok := things.Get(s.rows(e.Place.Partition), string(e.Value[:]))
-		if !ok {
-			panic(&fold.StoreError{Key: e.Value.String(), Err: errMissing})
+func list[T any](s snapshot, page lists.Page, span lists.Range, streams []lists.Stream[[]byte], make func(found) (T, bool)) ([]T, []byte, error) {
+	return lists.Merge(page, span, streams, func(e lists.Entry[[]byte]) (T, bool) {
+		t, ok := things.Get(s.rows(e.Place.Partition), string(e.Value))
+		if !ok || len(e.Value) != len(log.ID{}) {
+			panic(&fold.StoreError{Key: string(e.Value), Err: errMissing})
 		}
-		return make(found{e.Value, t})
+		return make(found{log.ID(e.Value), t})
 	})
 }
 
@@ -265,12 +265,12 @@ func (v *View) Payments(f PaymentFilter, page lists.Page) (payments []Payment, n
 	return payments, next, err
 }
 
-func (s snapshot) paymentStreams(f PaymentFilter) []lists.Stream[log.ID] {
+func (s snapshot) paymentStreams(f PaymentFilter) []lists.Stream[[]byte] {
 	switch {
 	case f.Reference != "":
 		return s.streams(byReference, f.Reference)
 	case f.Payer != "": // which owns its payments
-		return []lists.Stream[log.ID]{s.stream(log.PartitionOf(log.SlotOf(f.Payer), s.view.partitions), byPayer, f.Payer)}
+		return []lists.Stream[[]byte]{s.stream(log.PartitionOf(log.SlotOf(f.Payer), s.view.partitions), byPayer, f.Payer)}
 	case f.Payee != "":
 		return s.streams(byPayee, f.Payee)
 	}
@@ -292,7 +292,7 @@ func is(want, has string) bool { return want == "" || want == has }
 // Refunds lists the refunds of a payment, newest first.
 func (v *View) Refunds(of log.ID, page lists.Page) (refunds []Payment, next []byte, err error) {
 	err = v.read(func(s snapshot) (err error) {
-		streams := []lists.Stream[log.ID]{s.stream(s.home(of), byParent, string(of[:]))}
+		streams := []lists.Stream[[]byte]{s.stream(s.home(of), byParent, string(of[:]))}
 		refunds, next, err = list(s, page, lists.Range{}, streams, func(x found) (Payment, bool) {
 			return s.payment(x), x.Class == classRefund
 		})
@@ -331,7 +331,7 @@ func (v *View) Activities(f ActivityFilter, page lists.Page) (activities []Activ
 // builtIn is the participant of every payment and refund.
 const builtIn = "accounts"
 
-func (s snapshot) activityStreams(f ActivityFilter) []lists.Stream[log.ID] {
+func (s snapshot) activityStreams(f ActivityFilter) []lists.Stream[[]byte] {
 	if f.Participant != "" && f.Participant != builtIn {
 		return s.streams(byParticipant, f.Participant)
 	}
@@ -339,7 +339,7 @@ func (s snapshot) activityStreams(f ActivityFilter) []lists.Stream[log.ID] {
 	case phaseTrying:
 		return s.classes(byOpen, "", classPayment, classRefund, classActivity)
 	case phaseCancelling, phaseCancelled:
-		var streams []lists.Stream[log.ID]
+		var streams []lists.Stream[[]byte]
 		for _, outcome := range []string{Refused, Voided} {
 			streams = append(streams, s.classes(byUnpaid, outcome, classPayment, classRefund, classActivity)...)
 		}
@@ -397,13 +397,13 @@ func (v *View) Messages(ctx context.Context, f MessageFilter, page lists.Page) (
 	return messages, next, v.fill(ctx, want)
 }
 
-func (s snapshot) messageStreams(f MessageFilter) []lists.Stream[log.ID] {
+func (s snapshot) messageStreams(f MessageFilter) []lists.Stream[[]byte] {
 	switch {
 	case f.EventID != "":
 		return s.streams(byEvent, f.EventID)
 	case f.Key != "": // a message whose key is its event's id is found by that; a payment's key is its payer
 		p := log.PartitionOf(log.SlotOf(f.Key), s.view.partitions)
-		return []lists.Stream[log.ID]{s.stream(p, byKey, f.Key), s.stream(p, byEvent, f.Key), s.stream(p, byPayer, f.Key)}
+		return []lists.Stream[[]byte]{s.stream(p, byKey, f.Key), s.stream(p, byEvent, f.Key), s.stream(p, byPayer, f.Key)}
 	case f.Subject != "":
 		return s.streams(bySubject, f.Subject)
 	}
