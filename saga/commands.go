@@ -95,7 +95,8 @@ func (s *Saga) tell(t *fold.Turn, r Row, amount int64) (*int32, error) {
 }
 
 // Finish is the initiator's decision of a manual activity: its last try, or that there will be none. The
-// answer is a Reply; with Conflict if it was decided otherwise. ErrTooMuch if Amount is more than is held.
+// answer is a Reply; with Conflict if it was decided otherwise. ErrTooMuch if Amount is more than is held; ErrNotTried while a remote
+// try is out.
 type Finish struct {
 	Saga    *Saga
 	ID      log.ID
@@ -123,6 +124,9 @@ func (c Finish) Decide(t *fold.Turn) (any, error) {
 	amount := c.Amount
 	if amount == 0 {
 		amount = r.Activity.asked()
+	}
+	if c.Outcome == Confirm && len(r.Activity.Owes(r.Message.Key, c.Saga.saidOf(r))) > 0 {
+		return nil, ErrNotTried
 	}
 	if c.Outcome == Confirm && (amount < 1 || amount > r.Activity.asked()) {
 		return nil, ErrTooMuch

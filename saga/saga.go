@@ -17,6 +17,8 @@ var (
 	ErrUnknownActivity = errors.New("saga: unknown activity")
 	// ErrTooMuch: more than is held cannot be captured, nor less than nothing.
 	ErrTooMuch = errors.New("saga: more than is held")
+	// ErrNotTried: not all that the activity needs is held yet. Ask again.
+	ErrNotTried = errors.New("saga: not everything is tried")
 	// ErrMisrouted: the id routes to another partition. Ask that one, or make the id for the slot of its key.
 	ErrMisrouted = errors.New("saga: id of another partition")
 )
