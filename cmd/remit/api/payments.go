@@ -227,6 +227,8 @@ func paymentProblem(id string, err error) error {
 	switch {
 	case errors.Is(err, payments.ErrUnknownPayment):
 		return NotFound("payment", id, "all payments, open and ended, by id and by name")
+	case errors.Is(err, payments.ErrNotBegun):
+		return NewProblem(CodeOutcomeUnknown, "the refund waits to begin; repeat with the same id, and perhaps a longer wait")
 	case errors.Is(err, payments.ErrNotManual):
 		return NewProblem(CodeNotHeld, `payment %s was begun without "capture":"manual", so nothing is held; refund it instead`, id)
 	case errors.Is(err, payments.ErrNotPaid):
