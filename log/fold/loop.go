@@ -124,10 +124,9 @@ func (s *Store) fold(p int32, events []Event, apply func(Rows, *Event)) (log.Off
 	if len(events) == 0 {
 		return 0, fmt.Errorf("fold: partition %d: the log returned no records and no error", p)
 	}
-	o, m := newOverlay(s.writers[p]), meta{}
+	o, m := newFinal(s.writers[p], len(events)), meta{}
 	for i := range events {
 		apply(o, &events[i])
-		o.mark()
 		m.Offset, m.Recorded = events[i].Offset+1, events[i].Time.UnixMilli()
 	}
 	return m.Offset, s.commit(p, o, m)

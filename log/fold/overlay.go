@@ -8,6 +8,7 @@ type overlay struct {
 	below Reader
 	rows  map[string]*row
 	undo  []undoRow
+	final bool     // what is set stays: nothing is rolled back
 	keys  []string // of the last sorted
 }
 
@@ -20,6 +21,11 @@ func newOverlay(below Reader) *overlay {
 	return &overlay{below: below, rows: make(map[string]*row, 64)}
 }
 
+// newFinal returns an overlay for so many events, whose changes all stay.
+func newFinal(below Reader, events int) *overlay {
+	return &overlay{below: below, final: true, rows: make(map[string]*row, events)}
+}
+
 func (o *overlay) get(key string, how lookup) *row {
 	if r, ok := o.rows[key]; ok {
 		return r
@@ -28,7 +34,9 @@ func (o *overlay) get(key string, how lookup) *row {
 }
 
 func (o *overlay) set(key string, r *row) {
-	o.undo = append(o.undo, undoRow{key, o.rows[key]})
+	if !o.final {
+		o.undo = append(o.undo, undoRow{key, o.rows[key]})
+	}
 	o.rows[key] = r
 }
 

@@ -99,7 +99,7 @@ func applyBegun(rows fold.Rows, e *fold.Event, f *facts.Begun) {
 	debit := f.Order(facts.Debit)
 	t := thing{
 		Class: classOf(f.Kind), State: phaseTrying, Name: f.Name, Key: f.Key, BegunMs: ms(e), BegunAt: e.Offset, Partition: -1,
-		Asked: debit.Amount, Holds: f.Held(),
+		Asked: debit.Amount,
 		Activity: &activity{
 			Kind: f.Kind, Reference: f.Reference, Manual: f.Manual, Refused: f.Refused, Deadline: f.Deadline, Actions: f.Actions,
 		},
@@ -108,11 +108,11 @@ func applyBegun(rows fold.Rows, e *fold.Event, f *facts.Begun) {
 		t.Activity.Parent = bytesOf(f.Parent)
 		note(rows, byParent, string(t.Activity.Parent), id, &t)
 	}
-	if t.Holds > 0 {
-		hold(rows, e, f.Key, t.Holds)
-	}
 	note(rows, byTime, string(t.Class), id, &t)
 	if t.waits() {
+		if t.Holds = f.Held(); t.Holds > 0 {
+			hold(rows, e, f.Key, t.Holds)
+		}
 		note(rows, byOpen, string(t.Class), id, &t)
 	}
 	noteSides(rows, f, id, &t)
@@ -138,7 +138,8 @@ func noteSides(rows fold.Rows, f *facts.Begun, id []byte, t *thing) {
 	}
 }
 
-// waits reports whether an activity is not decided by the event after its begun: it is then worth an index row until it is.
+// waits reports whether an activity is not decided by the event after its begun, in the same append: only then is it worth an index
+// row until it is, and is what it holds held for longer than between the two.
 func (t *thing) waits() bool {
 	if t.Activity.Refused != "" {
 		return false
