@@ -2,6 +2,7 @@ package fold
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
@@ -63,12 +64,38 @@ func (o *StoreOptions) EnsureDefaults() {
 	}
 }
 
-// fatal marks a damaged store BEFORE the process ends: else the next start would open it again, and meet the same damage.
-func (o *StoreOptions) fatal(err error) {
+// damage is told by the store below of whatever it cannot go on after.
+type damage struct {
+	opts   *StoreOptions
+	mu     sync.Mutex
+	opened bool
+	err    error // while it was being opened
+}
+
+// fatal marks a damaged store BEFORE the process ends: else the next start would open it again, and meet the same damage. One
+// that is only being opened is made again at once, and is no reason to end.
+func (d *damage) fatal(err error) {
 	if errors.Is(err, log.ErrCorrupt) || pebble.IsCorruptionError(err) {
-		err = o.doubted(err)
+		d.mu.Lock()
+		opening := !d.opened
+		if opening {
+			d.err = err
+		}
+		d.mu.Unlock()
+		if opening {
+			return
+		}
+		err = d.opts.doubted(err)
 	}
-	o.Fatal(err)
+	d.opts.Fatal(err)
+}
+
+// end is called when the store is open. It returns what was found meanwhile.
+func (d *damage) end() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.opened = true
+	return d.err
 }
 
 // Store keeps the rows of a fold in a Pebble without a write-ahead log. Each batch holds rows and the
@@ -140,15 +167,16 @@ func doubt(o StoreOptions) string { return o.FS.PathJoin(o.Dir, doubtFile) }
 var versionKey = []byte{0xff, 0xff, 0}
 
 func openStore(opts StoreOptions) (*Store, error) {
+	d := damage{opts: &opts}
 	db, err := store.Open(opts.Dir, store.Options{
 		FS: opts.FS, Cache: opts.Cache, MemTableBytes: opts.MemTableBytes, DisableWAL: true, Filters: true,
-		Logger: opts.Logger, Fatal: opts.fatal,
+		Logger: opts.Logger, Fatal: d.fatal,
 	})
 	if err != nil {
 		return nil, err
 	}
 	s := &Store{opts: opts, db: db, stop: make(chan struct{}), folded: make([]meta, opts.Partitions)}
-	if err := s.restore(); err != nil {
+	if err := cmp.Or(s.restore(), d.end()); err != nil {
 		_ = db.Close()
 		return nil, err
 	}

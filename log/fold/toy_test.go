@@ -1,6 +1,7 @@
 package fold
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -352,6 +353,7 @@ type world struct {
 	partitions int
 	machine    Machine
 	options    func(*Options)
+	memTable   uint64
 	store      *Store
 	node       *Node
 	fatal      chan error
@@ -363,7 +365,7 @@ func newWorld(t testing.TB, partitions int) *world {
 }
 
 func (w *world) storeOptions() StoreOptions {
-	return StoreOptions{Dir: "state", Version: "toy/1", Partitions: w.partitions, FS: w.fs, MemTableBytes: 256 << 10, Fatal: func(err error) { w.Error("store:", err) }}
+	return StoreOptions{Dir: "state", Version: "toy/1", Partitions: w.partitions, FS: w.fs, MemTableBytes: cmp.Or(w.memTable, 256<<10), Fatal: func(err error) { w.Error("store:", err) }}
 }
 
 func (w *world) tryOpen() (err error) {
