@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 	"time"
 
@@ -164,6 +165,16 @@ func payBook(tb testing.TB, partitions, n, m, turn int) *paper {
 	return a.paper
 }
 
+// cpu is what this process has used of all processors: what a payment costs, however many others want them too.
+func cpu(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // BenchmarkFollow folds payments into all three views, as a follower does that finds so many records at each read.
 func BenchmarkFollow(b *testing.B) {
 	for _, batch := range []int{100, 1000, 1 << 20} {
@@ -176,6 +187,7 @@ func BenchmarkFollow(b *testing.B) {
 				records += len(p)
 			}
 			dir := b.TempDir()
+			before := cpu(b)
 			b.ResetTimer()
 			v, err := projections.Follow(b.Context(), projections.Options{
 				Log: book, Dir: dir, Partitions: 16, Linger: time.Nanosecond, Fatal: func(err error) { b.Error(err) },
@@ -187,6 +199,7 @@ func BenchmarkFollow(b *testing.B) {
 				b.Fatal(err)
 			}
 			b.StopTimer()
+			b.ReportMetric(float64((cpu(b)-before).Microseconds())/float64(b.N), "cpu-µs/payment")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "payments/s")
 			b.ReportMetric(float64(records)/b.Elapsed().Seconds(), "events/s")
 			if err := v.Close(); err != nil {

@@ -46,8 +46,9 @@ import (
 	"github.com/remitlog/remit/projections/transactions"
 )
 
-// LingerDefault is how long a follower that has read everything lets more gather. It is most of how far behind a view is.
-const LingerDefault = 20 * time.Millisecond
+// LingerDefault is how long a follower that has read everything lets more gather. It is most of how far behind a view is; what comes
+// together is folded for a fifth less.
+const LingerDefault = 50 * time.Millisecond
 
 // Options say what is followed, and where the stores are.
 type Options struct {
