@@ -109,6 +109,7 @@ func TestNouns(t *testing.T) {
 		{"messages send orders --producer nobody --type order.placed", exitNotFound, "", "unknown_producer"},
 		{"story m2", exitOK, "message prepared for orders", ""}, // it waits for the view
 		{"messages list --state prepared -o jsonl", exitOK, "/remit-cli m2", ""},
+		{"messages send fresh --producer shop --type order.placed --id m3", exitOK, "topic     fresh", ""}, // made by being written to
 		{"messages commit m2", exitUsage, "", "invalid_id"},
 		{"log topics delete orders", exitConflict, "", "topic_in_use"},
 		{"log tail orders --key k", exitOK, `order.placed  k  m1  {"n":1}`, ""},

@@ -61,6 +61,9 @@ func (a *Accounts) open(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := ParseQuery(r).Done(); err != nil {
+		return err
+	}
 	var body OpenAccount
 	if err := Decode(w, r, &body); err != nil {
 		return err
@@ -101,6 +104,9 @@ type ChangeAccount struct {
 func (a *Accounts) change(w http.ResponseWriter, r *http.Request) error {
 	name, err := accountOf(r)
 	if err != nil {
+		return err
+	}
+	if err := ParseQuery(r).Done(); err != nil {
 		return err
 	}
 	var body ChangeAccount
@@ -207,6 +213,9 @@ func (a *Accounts) withdraw(w http.ResponseWriter, r *http.Request) error {
 func (a *Accounts) move(w http.ResponseWriter, r *http.Request, side accounts.Side) error {
 	name, err := accountOf(r)
 	if err != nil {
+		return err
+	}
+	if err := ParseQuery(r).Done(); err != nil {
 		return err
 	}
 	var body CashRequest

@@ -92,7 +92,7 @@ func (a *Activities) get(w http.ResponseWriter, r *http.Request) error {
 			return WriteJSON(w, http.StatusOK, newActivity(found))
 		}
 	}
-	return NotFound("activity", ref.String(), "all activities, payments and refunds among them, by id and by name")
+	return rd.missing(NotFound("activity", ref.String(), "all activities, payments and refunds among them, by id and by name"))
 }
 
 // resolve returns what an id or a name stands for: an activity's, or a payment's.

@@ -538,8 +538,8 @@ func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if !ok {
-		return unknownMessage(id)
+	if !ok || rd.behind != nil && found.State == broker.StatePrepared.String() {
+		return rd.missing(unknownMessage(id))
 	}
 	return WriteJSON(w, http.StatusOK, viewedMessage(found))
 }

@@ -406,7 +406,7 @@ func (p *Payments) resolve(ref Ref) (log.ID, log.Position, error) {
 	return a.Payment.ID, a.Position, nil
 }
 
-// get answers from the core while the payment is open, and from the view once it has ended: the core then keeps its outcome alone.
+// get answers from the core. Of a payment that has ended the core keeps no name and no reference: they are the view's, and never change.
 func (p *Payments) get(w http.ResponseWriter, r *http.Request) error {
 	rd := beginReading(r)
 	if err := rd.query.Done(); err != nil {
@@ -419,21 +419,23 @@ func (p *Payments) get(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if a.Payment.EndedAt.IsZero() {
-		SetPosition(w, a.Position)
-		return WriteJSON(w, http.StatusOK, newPayment(a.Payment))
+	if !a.Payment.EndedAt.IsZero() {
+		found, ok, err := p.Views.Transactions.Payment(a.Payment.ID)
+		if err == nil && !ok {
+			if err = rd.from(w, r, p.Views, transactions.Name, a.Position); err == nil {
+				found, ok, err = p.Views.Transactions.Payment(a.Payment.ID)
+			}
+		}
+		switch {
+		case err != nil:
+			return err
+		case !ok:
+			return rd.missing(paymentProblem(id, payments.ErrUnknownPayment))
+		}
+		a.Payment.Name, a.Payment.Reference = found.Name, found.Reference
 	}
-	if err := rd.from(w, r, p.Views, transactions.Name, a.Position); err != nil {
-		return err
-	}
-	found, ok, err := p.Views.Transactions.Payment(a.Payment.ID)
-	if err != nil {
-		return err
-	}
-	if !ok {
-		return paymentProblem(id, payments.ErrUnknownPayment)
-	}
-	return WriteJSON(w, http.StatusOK, viewedPayment(found))
+	SetPosition(w, a.Position)
+	return WriteJSON(w, http.StatusOK, newPayment(a.Payment))
 }
 
 func (p *Payments) list(w http.ResponseWriter, r *http.Request) error {

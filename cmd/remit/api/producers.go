@@ -189,6 +189,9 @@ func (p *Producers) put(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := ParseQuery(r).Done(); err != nil {
+		return err
+	}
 	var body ProducerRequest
 	if err := DecodeOptional(w, r, &body); err != nil {
 		return err

@@ -55,7 +55,8 @@ func (s *Stories) get(w http.ResponseWriter, r *http.Request) error {
 		return NewProblem(CodeNotFound, "ask for an id, a name, a reference or the id of an event: /v1/stories/order-1")
 	}
 	// What was written before this call is in its answer: whose it is cannot be known before it is found.
-	if err := beginReading(r).from(w, r, s.Views, transactions.Name, s.Node.Position()); err != nil {
+	rd := beginReading(r)
+	if err := rd.from(w, r, s.Views, transactions.Name, s.Node.Position()); err != nil {
 		return err
 	}
 	found, ok, err := s.Views.Transactions.Story(r.Context(), any)
@@ -63,7 +64,7 @@ func (s *Stories) get(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !ok {
-		return NewProblem(CodeNotFound, "nothing is called %.200q; searched ids, names and references of payments, refunds, activities and messages, and ids of events", any)
+		return rd.missing(NewProblem(CodeNotFound, "nothing is called %.200q; searched ids, names and references of payments, refunds, activities and messages, and ids of events", any))
 	}
 	story := Story{Of: any, IDs: found.IDs, Events: make([]StoryEvent, len(found.Events)), More: found.More}
 	if story.IDs == nil {

@@ -452,3 +452,24 @@ func TestViews(t *testing.T) {
 		{name: "not caught up", method: "GET", path: "/v1/payments?wait=1ms&after=" + (log.Position{0: 1 << 40}).String(), status: 503, want: []string{`"code":"not_caught_up"`, `"view":"transactions"`}},
 	})
 }
+
+// TestUnknownParameters: no call passes over a parameter that it does not know (H1).
+func TestUnknownParameters(t *testing.T) {
+	w := newWorld(t)
+	w.account("alice", "10")
+	w.account("shop", "")
+	w.must(201, "PUT", "/v1/topics/orders", "")
+	w.must(201, "PUT", "/v1/producers/shop", "")
+	w.must(201, "POST", "/v1/payments", `{"id":"p1","payer":"alice","payee":"shop","amount":"1","currency":"USD"}`)
+	for _, r := range (api.Nouns{}).Routes() {
+		path := strings.NewReplacer("{account}", "alice", "{topic}", "orders", "{producer}", "shop", "{consumer}", "alice", "{merchant}", "shop", "{any...}", "p1").Replace(r.Pattern)
+		id := "p1"
+		if strings.Contains(path, "/messages/") {
+			id = idFor("k")
+		}
+		a := w.call(r.Method, strings.Replace(path, "{id}", id, 1)+"?nosuch=1", "", "Content-Type: application/x-ndjson")
+		if a.status != 400 || !strings.Contains(a.body, `"parameter":"nosuch"`) {
+			t.Errorf("%s %s: %d %s", r.Method, path, a.status, a.body)
+		}
+	}
+}

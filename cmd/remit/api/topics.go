@@ -93,6 +93,9 @@ func (t *Topics) put(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if err := ParseQuery(r).Done(); err != nil {
+		return err
+	}
 	var body TopicRequest
 	if err := DecodeOptional(w, r, &body); err != nil {
 		return err

@@ -3,6 +3,7 @@ package api
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -41,29 +42,39 @@ type reading struct {
 	query *Query
 	after log.Position
 	wait  time.Duration
+	// behind is why the view did not come as far as what was written before this call, though nobody asked for it with after.
+	behind *Problem
 }
 
-func beginReading(r *http.Request) reading {
+func beginReading(r *http.Request) *reading {
 	q := ParseQuery(r)
 	after, wait := q.After()
-	return reading{q, after, wait}
+	return &reading{query: q, after: after, wait: wait}
 }
 
 // from ends the parameters, waits until the views have what is to be seen, and says which position the answer will reflect. atLeast is
-// waited for beside what the caller asks for; nil is nothing.
-func (rd reading) from(w http.ResponseWriter, r *http.Request, views *projections.Views, name string, atLeast log.Position) error {
+// waited for too, as a courtesy: past wait the answer is what the view has by then.
+func (rd *reading) from(w http.ResponseWriter, r *http.Request, views *projections.Views, name string, atLeast log.Position) error {
 	if err := rd.query.Done(); err != nil {
 		return err
 	}
-	after := rd.after
-	if atLeast != nil {
-		after = log.Position{}.Merge(after).Merge(atLeast)
-	}
-	if err := waitFor(r, name, views, after, rd.wait); err != nil {
+	if err := waitFor(r, name, views, rd.after, rd.wait); err != nil {
 		return err
 	}
+	err := waitFor(r, name, views, atLeast, rd.wait)
+	if p, ok := errors.AsType[*Problem](err); ok {
+		rd.behind, err = p, nil
+	}
 	SetPosition(w, views.PositionOf(name)) // the view is read after this, so it has at least as much
-	return nil
+	return err
+}
+
+// missing is the answer where the view has not what is asked for: it is not there, unless the view is behind.
+func (rd *reading) missing(p error) error {
+	if rd.behind != nil {
+		return rd.behind
+	}
+	return p
 }
 
 // pageOf is a page as the views have it.
@@ -209,7 +220,8 @@ func (v *Views) transaction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := beginReading(r).from(w, r, v.Views, transactions.Name, at); err != nil {
+	rd := beginReading(r)
+	if err := rd.from(w, r, v.Views, transactions.Name, at); err != nil {
 		return err
 	}
 	found, ok, err := v.Views.Transactions.Payment(id)
@@ -217,7 +229,7 @@ func (v *Views) transaction(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !ok {
-		return NotFound("transaction", ref.String(), "the view transactions, payments and refunds, by id and by name")
+		return rd.missing(NotFound("transaction", ref.String(), "the view transactions, payments and refunds, by id and by name"))
 	}
 	answer := TransactionView{Payment: viewedPayment(found), Kind: found.Kind, DeliveredAt: delivery(found.DeliveredAt), History: steps(found.History)}
 	if !found.Of.IsZero() {
