@@ -44,6 +44,8 @@ type Server struct {
 	Options
 	// URL is where it listens.
 	URL string
+	// Stdin is the server's.
+	Stdin io.WriteCloser
 
 	cmd    *exec.Cmd
 	stderr *tail
@@ -80,6 +82,9 @@ func (s *Server) Start(ctx context.Context) error {
 	s.cmd.SysProcAttr = childAttr()
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
+		return fmt.Errorf("torture: %w", err)
+	}
+	if s.Stdin, err = s.cmd.StdinPipe(); err != nil {
 		return fmt.Errorf("torture: %w", err)
 	}
 	if err := s.cmd.Start(); err != nil {

@@ -1,0 +1,254 @@
+package torture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/projections"
+	"github.com/remitlog/remit/saga"
+	"github.com/remitlog/remit/saga/accounts"
+)
+
+// restMax is how long what is still owed may take to be done.
+const restMax = time.Minute
+
+// Audit is what a server left behind, and what of it must not be.
+type Audit struct {
+	Accounts int
+	// Balances, Held, Transit and Outside are the sums over all partitions, per currency, in minor units.
+	Balances, Held, Transit, Outside map[accounts.Currency]int64
+	Paid                             int // payments and refunds that were decided so, and tell the world
+	Messages                         int // on topic payments
+	Events                           int64
+	// Views are the digests of the views, per partition; each equals its replay unless Broken says otherwise.
+	Views []projections.Digest
+	// Broken says which invariants do not hold; empty is well.
+	Broken []string
+}
+
+func (a *Audit) broken(format string, args ...any) {
+	const most = 20
+	if len(a.Broken) < most {
+		a.Broken = append(a.Broken, fmt.Sprintf(format, args...))
+	}
+}
+
+// Inspect opens what a server has left in its directory, lets what is owed come to rest, and holds it against what must be: that money is
+// conserved, that every view equals a fresh replay (V1), and that each paid payment and each refund is told once, per payer
+// in the order of decisions (M1). No server may run on it.
+func Inspect(ctx context.Context, data string) (a Audit, err error) {
+	a = Audit{Balances: map[accounts.Currency]int64{}, Held: map[accounts.Currency]int64{}, Transit: map[accounts.Currency]int64{}, Outside: map[accounts.Currency]int64{}}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	i := &inspection{audit: &a, fatal: func(err error) { fail(fmt.Errorf("torture: %w", err)) }}
+	err = i.run(ctx, data)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	return a, err
+}
+
+type inspection struct {
+	audit *Audit
+	fatal func(error)
+	log   *embedded.Log
+	core  *core.Core
+}
+
+func (i *inspection) run(ctx context.Context, data string) (err error) {
+	quiet := slog.New(slog.DiscardHandler)
+	if i.log, err = embedded.Open(embedded.Options{Dir: filepath.Join(data, "log"), Fatal: i.fatal}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.log.Close()) }()
+	topic, err := i.log.Topic(ctx, log.EventsTopic)
+	if err != nil {
+		return err
+	}
+	i.core, err = core.Open(ctx, core.Options{Log: i.log, Dir: data, Partitions: topic.Partitions, Logger: quiet, Fatal: i.fatal})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, i.core.Close()) }()
+	if err := i.rest(ctx); err != nil {
+		return err
+	}
+	views, err := projections.Follow(ctx, projections.Options{Log: i.log, Dir: data, Partitions: topic.Partitions, Logger: quiet, Fatal: i.fatal})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, views.Close()) }()
+	if err := i.views(ctx, views, filepath.Join(data, "verify")); err != nil {
+		return err
+	}
+	return i.messages(ctx, topic.Partitions)
+}
+
+// rest waits until no money is on its way, and sums up.
+func (i *inspection) rest(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, restMax)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		still := true
+		if err := i.sum(); err != nil {
+			return err
+		}
+		for _, n := range i.audit.Transit {
+			still = still && n == 0
+		}
+		if still {
+			break
+		}
+		select {
+		case <-tick.C:
+			continue
+		case <-ctx.Done():
+		}
+		break // Broken says how it stands
+	}
+	a := i.audit
+	for c, outside := range a.Outside {
+		if n := a.Balances[c] + outside + a.Transit[c]; n != 0 {
+			a.broken("%s: balances %d, outside %d and transit %d sum to %d, not to zero", c, a.Balances[c], outside, a.Transit[c], n)
+		}
+		if a.Transit[c] != 0 {
+			a.broken("%s: %d is in transit, and nothing is on its way", c, a.Transit[c])
+		}
+	}
+	return nil
+}
+
+func (i *inspection) sum() error {
+	a := i.audit
+	a.Accounts = 0
+	for _, m := range []map[accounts.Currency]int64{a.Balances, a.Held, a.Transit, a.Outside} {
+		clear(m)
+	}
+	for p := range int32(i.core.Node.Partitions()) {
+		err := i.core.Node.Read(p, func(rows fold.Scanner, _ log.Offset) error {
+			here := map[accounts.Currency]bool{}
+			accounts.All(rows, func(_ string, x accounts.Account) bool {
+				a.Accounts++
+				a.Balances[x.Currency] += x.Balance
+				a.Held[x.Currency] += x.Held
+				here[x.Currency] = true
+				return true
+			})
+			for c := range here {
+				a.Transit[c] += accounts.Internal(rows, accounts.Transit, c)
+				a.Outside[c] += accounts.Internal(rows, accounts.Outside, c)
+			}
+			return nil
+		})
+		if err != nil {
+			return fmt.Errorf("torture: %w", err)
+		}
+	}
+	return nil
+}
+
+func (i *inspection) views(ctx context.Context, views *projections.Views, dir string) error {
+	if err := views.Wait(ctx, i.core.Node.Position()); err != nil {
+		return err
+	}
+	found, err := views.Verify(ctx, projections.VerifyOptions{Dir: dir})
+	if err != nil {
+		return err
+	}
+	i.audit.Views = found.Digests
+	for _, d := range found.Different {
+		i.audit.broken("view %s", d)
+	}
+	return nil
+}
+
+// messages holds topic payments against the decisions on the core topic.
+func (i *inspection) messages(ctx context.Context, partitions int) error {
+	facts := fold.NewFacts(false, saga.Facts()...)
+	decided := map[string][]string{} // by payer: ids, in the order of decisions
+	for p := range int32(partitions) {
+		err := i.read(ctx, log.EventsTopic, p, func(r log.Record) error {
+			i.audit.Events++
+			e, err := facts.Decode(r)
+			if err != nil {
+				return err
+			}
+			if d, ok := e.Fact.(saga.Decided); ok && d.Partition != nil {
+				decided[e.Key] = append(decided[e.Key], d.ID.String())
+				i.audit.Paid++
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	topic, err := i.log.Topic(ctx, log.PaymentsTopic)
+	if errors.Is(err, log.ErrUnknownTopic) && i.audit.Paid == 0 {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	told := map[string][]string{}
+	for p := range int32(topic.Partitions) {
+		err := i.read(ctx, log.PaymentsTopic, p, func(r log.Record) error {
+			i.audit.Messages++
+			e, err := log.ParseRecord(r)
+			if err != nil {
+				return err
+			}
+			told[e.Key] = append(told[e.Key], e.Correlation)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for payer, ids := range decided {
+		if !slices.Equal(ids, told[payer]) {
+			i.audit.broken("payer %s: %d were decided, %d are told, or not in the same order: %v and %v", payer, len(ids), len(told[payer]), few(ids), few(told[payer]))
+		}
+	}
+	for payer, ids := range told {
+		if decided[payer] == nil {
+			i.audit.broken("payer %s: %d are told that were never decided", payer, len(ids))
+		}
+	}
+	return nil
+}
+
+func few(ids []string) []string { return ids[:min(len(ids), 5)] }
+
+// read reads one partition to its end.
+func (i *inspection) read(ctx context.Context, topic string, p int32, take func(log.Record) error) error {
+	part := log.Partition{Topic: topic, Index: p}
+	at, end, err := i.log.Bounds(ctx, part)
+	if err != nil {
+		return err
+	}
+	for at < end {
+		records, err := i.log.Read(ctx, part, at, 1<<20)
+		if err != nil {
+			return err
+		}
+		for _, r := range records {
+			if err := take(r); err != nil {
+				return fmt.Errorf("torture: %s/%d offset %d: %w", topic, p, r.Offset, err)
+			}
+		}
+		at = records[len(records)-1].Offset + 1
+	}
+	return nil
+}
