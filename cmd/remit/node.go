@@ -61,7 +61,7 @@ const (
 	cacheBytes        = 96 << 20
 	logMemTableBytes  = 32 << 20
 	viewMemTableBytes = 16 << 20
-	memorySoftLimit   = 640 << 20
+	memorySoftLimit   = 480 << 20
 	gcPercent         = 200
 )
 
