@@ -60,6 +60,8 @@ type PaymentReport struct {
 	Lag     Lag     `json:"lag"`
 	// PeakBytes is the most memory that the server had resident; 0 where it is not known.
 	PeakBytes int64 `json:"serverPeakBytes,omitzero"`
+	// CPUMicros is the processor time that the server takes for one payment, its views included; it hardly depends on what else runs.
+	CPUMicros float64 `json:"serverCpuMicrosPerPayment,omitzero"`
 }
 
 // ceilingCallersMax bounds the callers of the ceiling where thousands of payments wait at once.
@@ -99,13 +101,16 @@ func Payments(ctx context.Context, o PaymentOptions) (report PaymentReport, err 
 	watch.lag = Lag{}
 	ours, theirs := newRecorder(), newRecorder()
 	each := o.Duration / time.Duration(o.Rounds)
+	var busy time.Duration
 	for round := range o.Rounds {
+		before := o.Server.CPU()
 		o.Begin()
 		err := watch.during(ctx, func() error { return p.round(ctx, each, ours) })
 		o.End()
 		if err == nil {
 			err = watch.catchUp(ctx) // and what the server still does does not slow the ceiling
 		}
+		busy += o.Server.CPU() - before
 		if err == nil {
 			err = load(ctx, writers, newSchedule(each, 0), theirs, floor.commit)
 		}
@@ -118,6 +123,7 @@ func Payments(ctx context.Context, o PaymentOptions) (report PaymentReport, err 
 	report.Ratio = report.Payments.PerSecond / report.Ceiling.PerSecond
 	report.Lag = watch.lag
 	report.PeakBytes = o.Server.PeakBytes()
+	report.CPUMicros = float64(busy.Microseconds()) / float64(max(1, report.Payments.Count))
 	return report, nil
 }
 
