@@ -264,6 +264,9 @@ func (n *Node) Do(ctx context.Context, p int32, c Command) (Result, error) {
 // Read runs f over the rows of partition p as they are now: everything in them is durable on the log. The offset tells
 // which events they reflect.
 func (n *Node) Read(p int32, f func(rows Scanner, at log.Offset) error) error {
+	if p < 0 || int(p) >= len(n.loops) || n.loops[p] == nil {
+		return ErrNotOwned // it has no rows here, which is not to say that there are none
+	}
 	err := n.opts.Store.Read(p, f)
 	if broken := (*StoreError)(nil); errors.As(err, &broken) {
 		n.fail(err)

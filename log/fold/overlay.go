@@ -89,7 +89,7 @@ type recent struct {
 const recentMax = 4096
 
 func newRecent(below Scanner) *recent {
-	return &recent{below: below, max: recentMax, young: map[string]*row{}, horizon: map[byte]string{}}
+	return &recent{below: below, max: recentMax, young: map[string]*row{}, old: map[string]*row{}, horizon: map[byte]string{}}
 }
 
 func (c *recent) get(key string, how lookup) *row {
@@ -123,7 +123,8 @@ func (c *recent) forget() {
 			c.horizon[key[0]] = key
 		}
 	}
-	c.young, c.old = make(map[string]*row, c.max), c.young
+	clear(c.old)
+	c.young, c.old = c.old, c.young
 }
 
 // last returns the horizon of a table: at first the last key of the store, which has all rows that are not in an overlay.

@@ -347,6 +347,9 @@ func TestNotOwned(t *testing.T) {
 		if _, err := w.node.Do(t.Context(), p, add{name: "a", n: 1}); !errors.Is(err, want) {
 			t.Errorf("partition %d: %v", p, err)
 		}
+		if err := w.node.Read(p, func(Scanner, log.Offset) error { return nil }); !errors.Is(err, want) {
+			t.Errorf("read of partition %d: %v", p, err)
+		}
 	}
 	w.close()
 	w.options = func(o *Options) { o.Owner = owns{4} }
