@@ -152,6 +152,7 @@ func (w *life) audit() {
 		w.Errorf("seed %d: all balances are %d, deposited was %d", w.seed, total, want)
 	}
 	w.messages(orders)
+	w.orders()
 	w.replays()
 }
 
