@@ -70,6 +70,7 @@ func (b *messageBatch) prepare(l *Line) error {
 			return
 		}
 		b.note(p.position)
+		l.Replayed = p.Replayed
 		status, message := p.answer()
 		l.Answer(status, message)
 	})
@@ -122,6 +123,7 @@ func (b *messageBatch) decide(l *Line) error {
 			l.Fail(decidedOtherwise(outcome))
 			return
 		}
+		l.Replayed = outcome.Replayed
 		l.Answer(http.StatusOK, newMessage(id, outcome.Message))
 	})
 }

@@ -254,6 +254,9 @@ const (
 type Line struct {
 	// N counts from 1.
 	N int
+	// Replayed is set before the answer when the id was used before, with the same content: a line's Idempotent-Replayed. The
+	// answer then has "replayed":true behind its status.
+	Replayed bool
 	// Text is the line without its end. It is the stream's: nothing may keep it beyond the answer.
 	Text []byte
 
@@ -306,6 +309,9 @@ func (l *Line) encode(b *bytes.Buffer, status int, member string, v any) error {
 	b.Write(strconv.AppendInt(b.AvailableBuffer(), int64(l.N), 10))
 	b.WriteString(`,"status":`)
 	b.Write(strconv.AppendInt(b.AvailableBuffer(), int64(status), 10))
+	if l.Replayed {
+		b.WriteString(`,"replayed":true`)
+	}
 	b.WriteString(`,"`)
 	b.WriteString(member)
 	b.WriteString(`":`)

@@ -166,6 +166,7 @@ func (x *paymentLine) done(a payments.Answer, err error) {
 	b.position = b.position.Merge(a.Position)
 	b.mu.Unlock()
 	b.payments.complete(x.request, &a, x.start)
+	x.line.Replayed = a.Replayed
 	status, payment := outcome(a)
 	if status == http.StatusPaymentRequired {
 		x.line.Fail(refused(payment))

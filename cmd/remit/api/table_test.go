@@ -220,7 +220,7 @@ func TestBatch(t *testing.T) {
 	a := w.must(200, "POST", "/v1/payments:batch", body, "Content-Type: application/x-ndjson")
 	want := []string{
 		`{"line":1,"status":201,"payment":{`, `{"line":2,"status":201,"payment":{`, `{"line":3,"status":400,"problem":{`,
-		`{"line":4,"status":402,"problem":{`, `{"line":6,"status":201,"payment":{`, `{"line":7,"status":200,"payment":{`, `{"line":8,"status":409,"problem":{`,
+		`{"line":4,"status":402,"problem":{`, `{"line":6,"status":201,"payment":{`, `{"line":7,"status":200,"replayed":true,"payment":{`, `{"line":8,"status":409,"problem":{`,
 	}
 	lines := strings.Split(strings.TrimSpace(a.body), "\n")
 	if len(lines) != len(want) {
@@ -397,7 +397,7 @@ func TestMessages(t *testing.T) {
 		with(two), `{"commit":"` + two + `"}`, `{"commit":"` + two + `"}`, `{"rollback":"` + two + `","reason":"x"}`, event("m9", ""), `{"commit":"` + two + `","rollback":"` + two + `"}`, `{"commit":"m9"}`, `{"specversion":"2.0"}`,
 	}, "\n")
 	a := w.must(200, "POST", "/v1/topics/orders/messages:batch?producer=shop", lines, "Content-Type: application/x-ndjson")
-	want := []string{`"status":201,"message"`, `"status":200,"message"`, `"status":200,"message"`, `"status":409,"problem"`, `"status":201,"message"`, `"status":400`, `"status":400`, `"status":400`}
+	want := []string{`"status":201,"message"`, `"status":200,"message"`, `"status":200,"replayed":true,"message"`, `"status":409,"problem"`, `"status":201,"message"`, `"status":400`, `"status":400`, `"status":400`}
 	for i, l := range strings.Split(strings.TrimSpace(a.body), "\n") {
 		if !strings.HasPrefix(l, fmt.Sprintf(`{"line":%d,%s`, i+1, want[i])) {
 			t.Errorf("%s, want %s", l, want[i])
