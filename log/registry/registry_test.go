@@ -1,0 +1,182 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/log/registry"
+)
+
+func openLog(t *testing.T, fs vfs.FS) *embedded.Log {
+	t.Helper()
+	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, BallastBytes: -1, FreeFloorBytes: -1, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+// The first record fixes the number of partitions; another one is refused with the number to use (R1).
+func TestPartitions(t *testing.T) {
+	fs := vfs.NewMem()
+	l := openLog(t, fs)
+	for _, n := range []int{-1, 0, 3, 2048} {
+		if _, err := registry.Create(t.Context(), l, n, time.Now()); !errors.Is(err, log.ErrInvalid) {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+	made, err := registry.Create(t.Context(), l, 8, time.Now()) // what was refused has left nothing
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = openLog(t, fs)
+	defer l.Close()
+	again, err := registry.Create(t.Context(), l, 8, time.Now())
+	if err != nil || again != made {
+		t.Errorf("%+v %v, made was %+v", again, err, made)
+	}
+	for _, n := range []int{4, 16} {
+		if _, err := registry.Create(t.Context(), l, n, time.Now()); !errors.Is(err, registry.ErrPartitions) || !strings.Contains(err.Error(), "--partitions 8") {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+}
+
+// A start that died after any of its writes is taken up by the next (R1).
+func TestCreateTakenUp(t *testing.T) {
+	for died := 0; ; died++ {
+		fs := vfs.NewCrashableMem()
+		l := openLog(t, fs)
+		_, err := registry.Create(t.Context(), &dying{l, died}, 4, time.Now())
+		clone := fs.CrashClone(vfs.CrashCloneCfg{})
+		if cerr := l.Close(); cerr != nil {
+			t.Fatal(cerr)
+		}
+		if err == nil {
+			if died < 4 {
+				t.Errorf("a log is made in %d writes", died)
+			}
+			return
+		}
+		if !errors.Is(err, errDied) {
+			t.Fatal(err)
+		}
+		l = openLog(t, clone)
+		if c, err := registry.Create(t.Context(), l, 4, time.Now()); err != nil || c.Partitions != 4 {
+			t.Errorf("after %d writes: %+v %v", died, c, err)
+		}
+		if _, end, err := l.Bounds(t.Context(), log.Partition{Topic: log.RegistryTopic}); err != nil || end != 1 {
+			t.Errorf("after %d writes the registry has %d records, %v", died, end, err)
+		}
+		_ = l.Close()
+	}
+}
+
+var errDied = errors.New("died")
+
+// dying is a log whose process dies before its next write but so many.
+type dying struct {
+	*embedded.Log
+	left int
+}
+
+func (l *dying) dies() bool { l.left--; return l.left < 0 }
+
+func (l *dying) CreateTopic(ctx context.Context, c log.TopicConfig) error {
+	if l.dies() {
+		return errDied
+	}
+	return l.Log.CreateTopic(ctx, c)
+}
+
+func (l *dying) Append(ctx context.Context, records ...log.Record) ([]log.Offset, error) {
+	if l.dies() {
+		return nil, errDied
+	}
+	return l.Log.Append(ctx, records...)
+}
+
+func openNode(t *testing.T, fs vfs.FS, l log.Log) (*fold.Node, func()) {
+	t.Helper()
+	fatal := func(err error) { t.Errorf("fatal: %v", err) }
+	s, err := fold.OpenStore(fold.StoreOptions{Dir: "state", Version: "registry", Partitions: 1, FS: fs, Fatal: fatal})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := fold.Open(t.Context(), fold.Options{
+		Log: l, Topic: log.RegistryTopic, Owner: fold.All(1), Store: s, Facts: fold.NewFacts(true, registry.Facts()...),
+		Machines: map[byte]fold.Machine{'r': registry.Machine{}}, Order: []byte{'r'}, Fatal: fatal,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n, func() { _, _ = n.Close(), s.Close() }
+}
+
+// Producers are registered, repeated, changed and removed, each as an event with an id of its own (R2).
+func TestProducers(t *testing.T) {
+	fs := vfs.NewMem()
+	l := openLog(t, fs)
+	defer l.Close()
+	if _, err := registry.Create(t.Context(), l, 4, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	n, stop := openNode(t, fs, l)
+	r := registry.New(n)
+	for i, want := range []bool{true, false, false} {
+		p := registry.Producer{Name: "shop", Check: registry.Check{Interval: int64(i / 2)}}
+		if added, err := r.Register(t.Context(), p); err != nil || added != want {
+			t.Errorf("%d: %t %v", i, added, err)
+		}
+	}
+	if err := r.Remove(t.Context(), "nobody"); !errors.Is(err, registry.ErrUnknownProducer) {
+		t.Error(err)
+	}
+	var wait sync.WaitGroup
+	for i := range 64 { // many in one turn, and so in one millisecond
+		wait.Go(func() {
+			if _, err := r.Register(t.Context(), registry.Producer{Name: "busy", Check: registry.Check{Interval: int64(i % 2)}}); err != nil {
+				t.Error(err)
+			}
+			if err := r.Remove(t.Context(), "busy"); err != nil && !errors.Is(err, registry.ErrUnknownProducer) {
+				t.Error(err)
+			}
+		})
+	}
+	wait.Wait()
+	stop()
+	n, stop = openNode(t, fs, l)
+	defer stop()
+	r = registry.New(n)
+	all, err := r.Producers()
+	if err != nil || fmt.Sprint(all) != fmt.Sprint([]registry.Producer{{Name: "shop", Check: registry.Check{Interval: 1}}}) {
+		t.Errorf("%+v %v", all, err)
+	}
+	ids, count := map[string]bool{}, 0
+	_, end, err := l.Bounds(t.Context(), log.Partition{Topic: log.RegistryTopic})
+	for at := log.Offset(0); at < end && err == nil; {
+		var records []log.Record
+		records, err = l.Read(t.Context(), log.Partition{Topic: log.RegistryTopic}, at, 1<<20)
+		for _, rec := range records {
+			e, _ := log.ParseRecord(rec)
+			ids[e.ID] = true
+			count, at = count+1, rec.Offset+1
+		}
+	}
+	if err != nil || len(ids) != count {
+		t.Errorf("%d events have %d ids, %v", count, len(ids), err)
+	}
+}
