@@ -23,7 +23,7 @@ const (
 	// InFlightMaxDefault is how many rows of one batch wait for their answer.
 	InFlightMaxDefault = 512
 	// OpenersDefault is how many accounts are opened at once.
-	OpenersDefault = 64
+	OpenersDefault = 256
 	// RejectedMax is how many rejected rows are named in the summary.
 	RejectedMax = 10_000
 )

@@ -14,8 +14,11 @@ import (
 	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/projections"
+	"github.com/remitlog/remit/projections/consumerrecords"
+	"github.com/remitlog/remit/projections/lists"
 	"github.com/remitlog/remit/saga"
 	"github.com/remitlog/remit/saga/accounts"
+	"github.com/remitlog/remit/saga/payments"
 )
 
 // restMax is how long what is still owed may take to be done.
@@ -43,13 +46,15 @@ func (a *Audit) broken(format string, args ...any) {
 }
 
 // Inspect opens what a server has left in its directory, lets what is owed come to rest, and holds it against what must be: that money is
-// conserved, that every view equals a fresh replay (V1), and that each paid payment and each refund is told once, per payer
-// in the order of decisions (M1). No server may run on it.
+// conserved, that every view equals a fresh replay (V1) and adds up to what was decided, and that each paid payment and each refund is told
+// once, per payer in the order of decisions (M1). No server may run on it.
 func Inspect(ctx context.Context, data string) (a Audit, err error) {
 	a = Audit{Balances: map[accounts.Currency]int64{}, Held: map[accounts.Currency]int64{}, Transit: map[accounts.Currency]int64{}, Outside: map[accounts.Currency]int64{}}
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
-	i := &inspection{audit: &a, fatal: func(err error) { fail(fmt.Errorf("torture: %w", err)) }}
+	i := &inspection{audit: &a, begun: map[log.ID]saga.Begun{}, decided: map[string][]string{},
+		paid: map[string]int64{}, sold: map[string]int64{}, gave: map[string]int64{},
+		fatal: func(err error) { fail(fmt.Errorf("torture: %w", err)) }}
 	err = i.run(ctx, data)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
@@ -62,6 +67,10 @@ type inspection struct {
 	fatal func(error)
 	log   *embedded.Log
 	core  *core.Core
+
+	begun            map[log.ID]saga.Begun
+	decided          map[string][]string // by payer: what the world is told of, in the order of decisions
+	paid, sold, gave map[string]int64    // by consumer and by merchant, in minor units
 }
 
 func (i *inspection) run(ctx context.Context, data string) (err error) {
@@ -90,7 +99,13 @@ func (i *inspection) run(ctx context.Context, data string) (err error) {
 	if err := i.views(ctx, views, filepath.Join(data, "verify")); err != nil {
 		return err
 	}
-	return i.messages(ctx, topic.Partitions)
+	if err := i.events(ctx, topic.Partitions); err != nil {
+		return err
+	}
+	if err := i.messages(ctx); err != nil {
+		return err
+	}
+	return i.addUp(views)
 }
 
 // rest waits until no money is on its way, and sums up.
@@ -173,10 +188,10 @@ func (i *inspection) views(ctx context.Context, views *projections.Views, dir st
 	return nil
 }
 
-// messages holds topic payments against the decisions on the core topic.
-func (i *inspection) messages(ctx context.Context, partitions int) error {
-	facts := fold.NewFacts(false, saga.Facts()...)
-	decided := map[string][]string{} // by payer: ids, in the order of decisions
+// events reads the core topic: what was decided, in which order, and what it comes to. At no offset do postings sum to anything
+// but zero (A5).
+func (i *inspection) events(ctx context.Context, partitions int) error {
+	facts := fold.NewFacts(true, core.Facts()...)
 	for p := range int32(partitions) {
 		err := i.read(ctx, log.EventsTopic, p, func(r log.Record) error {
 			i.audit.Events++
@@ -184,9 +199,14 @@ func (i *inspection) messages(ctx context.Context, partitions int) error {
 			if err != nil {
 				return err
 			}
-			if d, ok := e.Fact.(saga.Decided); ok && d.Partition != nil {
-				decided[e.Key] = append(decided[e.Key], d.ID.String())
-				i.audit.Paid++
+			if err := accounts.Balanced(postingsOf(e.Fact)); err != nil {
+				i.audit.broken("%s/%d offset %d: %v", log.EventsTopic, p, r.Offset, err)
+			}
+			switch f := e.Fact.(type) {
+			case saga.Begun:
+				i.begun[f.ID] = f
+			case saga.Decided:
+				i.noteDecided(e.Key, f)
 			}
 			return nil
 		})
@@ -194,6 +214,94 @@ func (i *inspection) messages(ctx context.Context, partitions int) error {
 			return err
 		}
 	}
+	return nil
+}
+
+func postingsOf(f fold.Fact) []accounts.Posting {
+	switch f := f.(type) {
+	case saga.Decided:
+		return f.Postings
+	case accounts.Deposited:
+		return f.Postings
+	case accounts.Withdrawn:
+		return f.Postings
+	case accounts.Credited:
+		return f.Postings
+	case accounts.Posted:
+		return f.Postings
+	}
+	return nil
+}
+
+func (i *inspection) noteDecided(payer string, f saga.Decided) {
+	if f.Partition == nil {
+		return
+	}
+	i.decided[payer] = append(i.decided[payer], f.ID.String())
+	i.audit.Paid++
+	actions := i.begun[f.ID].Actions
+	if len(actions) != 2 {
+		i.audit.broken("%s was decided, and began as nothing that moves money", f.ID)
+		return
+	}
+	from, to := actions[0].Order.Account, actions[1].Order.Account
+	if f.Kind == payments.KindRefund {
+		i.gave[from] += f.Amount
+		return
+	}
+	i.paid[from] += f.Amount
+	i.sold[to] += f.Amount
+}
+
+// addUp holds what the views say of merchants and consumers against what was decided.
+func (i *inspection) addUp(views *projections.Views) error {
+	for merchant, want := range i.sold {
+		var gross, refunded int64
+		err := pages(func(p lists.Page) ([]byte, error) {
+			days, next, err := views.MerchantQuery.Summary(merchant, lists.Range{}, p)
+			for _, d := range days {
+				gross, refunded = gross+d.Gross, refunded+d.Refunded
+			}
+			return next, err
+		})
+		if err != nil {
+			return err
+		}
+		if gross != want || refunded != i.gave[merchant] {
+			i.audit.broken("merchant %s was paid %d and gave back %d; its summary says %d and %d", merchant, want, i.gave[merchant], gross, refunded)
+		}
+	}
+	for consumer, want := range i.paid {
+		var sum int64
+		err := pages(func(p lists.Page) ([]byte, error) {
+			records, next, err := views.ConsumerRecords.Records(consumer, consumerrecords.Filter{Kind: consumerrecords.KindPayment, State: consumerrecords.StatePaid}, p)
+			for _, r := range records {
+				sum += r.Amount
+			}
+			return next, err
+		})
+		if err != nil {
+			return err
+		}
+		if sum != want {
+			i.audit.broken("consumer %s paid %d; its records say %d", consumer, want, sum)
+		}
+	}
+	return nil
+}
+
+// pages reads a list to its end.
+func pages(read func(lists.Page) (next []byte, err error)) error {
+	const size = 1000
+	next, err := read(lists.Page{Size: size})
+	for err == nil && next != nil {
+		next, err = read(lists.Page{Size: size, Cursor: next})
+	}
+	return err
+}
+
+// messages holds topic payments against the decisions on the core topic (M1).
+func (i *inspection) messages(ctx context.Context) error {
 	topic, err := i.log.Topic(ctx, log.PaymentsTopic)
 	if errors.Is(err, log.ErrUnknownTopic) && i.audit.Paid == 0 {
 		return nil
@@ -216,13 +324,13 @@ func (i *inspection) messages(ctx context.Context, partitions int) error {
 			return err
 		}
 	}
-	for payer, ids := range decided {
+	for payer, ids := range i.decided {
 		if !slices.Equal(ids, told[payer]) {
 			i.audit.broken("payer %s: %d were decided, %d are told, or not in the same order: %v and %v", payer, len(ids), len(told[payer]), few(ids), few(told[payer]))
 		}
 	}
 	for payer, ids := range told {
-		if decided[payer] == nil {
+		if i.decided[payer] == nil {
 			i.audit.broken("payer %s: %d are told that were never decided", payer, len(ids))
 		}
 	}
