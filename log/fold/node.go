@@ -264,10 +264,19 @@ func (n *Node) Do(ctx context.Context, p int32, c Command) (Result, error) {
 // Read runs f over the rows of partition p as they are now: everything in them is durable on the log. The offset tells
 // which events they reflect.
 func (n *Node) Read(p int32, f func(rows Scanner, at log.Offset) error) error {
+	return n.reading(p, func() error { return n.opts.Store.Read(p, f) })
+}
+
+// Peek is Read without a snapshot: each row is as it stands when it is looked at. It is enough where one row answers.
+func (n *Node) Peek(p int32, f func(rows Reader)) error {
+	return n.reading(p, func() error { return n.opts.Store.Peek(p, f) })
+}
+
+func (n *Node) reading(p int32, read func() error) error {
 	if p < 0 || int(p) >= len(n.loops) || n.loops[p] == nil {
 		return ErrNotOwned // it has no rows here, which is not to say that there are none
 	}
-	err := n.opts.Store.Read(p, f)
+	err := read()
 	if broken := (*StoreError)(nil); errors.As(err, &broken) {
 		n.fail(err)
 	}

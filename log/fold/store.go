@@ -389,8 +389,26 @@ func (s *Store) ReadAll(f func(rows func(p int32) Scanner, at log.Position) erro
 	})
 }
 
-// snapshot runs f over one, and turns what readers panic with into an error.
-func (s *Store) snapshot(f func(*pebble.Snapshot) error) (err error) {
+// Peek is Read without a snapshot: each row is as it stands when it is looked at. It costs less, and is
+// enough where one row answers.
+func (s *Store) Peek(p int32, f func(rows Reader)) error {
+	return s.guard(func() error {
+		f(storeReader{s.db, p})
+		return nil
+	})
+}
+
+// snapshot runs f over one.
+func (s *Store) snapshot(f func(*pebble.Snapshot) error) error {
+	return s.guard(func() error {
+		snap := s.db.NewSnapshot()
+		defer func() { _ = snap.Close() }()
+		return f(snap)
+	})
+}
+
+// guard keeps the store open while f reads, and turns what readers panic with into an error.
+func (s *Store) guard(f func() error) (err error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -399,8 +417,6 @@ func (s *Store) snapshot(f func(*pebble.Snapshot) error) (err error) {
 	s.reading.Add(1)
 	s.mu.Unlock()
 	defer s.reading.Done()
-	snap := s.db.NewSnapshot()
-	defer func() { _ = snap.Close() }()
 	defer func() {
 		if r := recover(); r != nil {
 			broken, ok := r.(*StoreError)
@@ -410,7 +426,7 @@ func (s *Store) snapshot(f func(*pebble.Snapshot) error) (err error) {
 			err = s.doubted(broken)
 		}
 	}()
-	if err = f(snap); err != nil {
+	if err = f(); err != nil {
 		if broken := (*StoreError)(nil); errors.As(err, &broken) {
 			err = s.doubted(err)
 		}

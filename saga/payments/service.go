@@ -314,10 +314,7 @@ func (s *Service) begin(c Claimed, done func(Answer, error)) {
 
 // payeeRefuses asks the payee's owner; the answer rests on what is durable there, and nothing is written.
 func (s *Service) payeeRefuses(o accounts.Order) (reason accounts.Reason, err error) {
-	err = s.node.Read(s.node.PartitionOf(o.Account), func(rows fold.Scanner, _ log.Offset) error {
-		reason = accounts.Refuses(rows, o)
-		return nil
-	})
+	err = s.node.Peek(s.node.PartitionOf(o.Account), func(rows fold.Reader) { reason = accounts.Refuses(rows, o) })
 	return reason, err
 }
 
