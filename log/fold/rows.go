@@ -110,20 +110,26 @@ func (t Table[V]) Get(r Reader, key string) (v V, ok bool) {
 	if w == nil || w.gone {
 		return v, false
 	}
-	if v, ok = w.value.(V); ok {
-		return v, true
+	if p, ok := w.value.(*V); ok {
+		return *p, true
 	}
-	if err := cbor.Unmarshal(w.encoded(), &v); err != nil {
+	return *t.decode(key, w), true
+}
+
+// decode is apart from Get so that what Get returns need not be on the heap.
+func (t Table[V]) decode(key string, w *row) *V {
+	v := new(V)
+	if err := cbor.Unmarshal(w.encoded(), v); err != nil {
 		panic(&StoreError{Key: t.prefix + key, Err: err})
 	}
 	if w.value == nil {
 		w.value = v
 	}
-	return v, true
+	return v
 }
 
 // Put sets the row of a key.
-func (t Table[V]) Put(r Rows, key string, v V) { r.set(t.prefix+key, &row{value: v, once: t.once}) }
+func (t Table[V]) Put(r Rows, key string, v V) { r.set(t.prefix+key, &row{value: &v, once: t.once}) }
 
 // Delete drops the row of a key.
 func (t Table[V]) Delete(r Rows, key string) { r.set(t.prefix+key, &row{gone: true, once: t.once}) }
