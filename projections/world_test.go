@@ -503,8 +503,7 @@ func TestRecordsAndSummaries(t *testing.T) {
 	if got := records("alice", "refund"); len(got) != 1 || got[0].Counterparty != "shop" {
 		t.Errorf("%+v", got)
 	}
-	var days []day
-	days = every(t, func(page lists.Page) ([]day, []byte, error) {
+	days := every(t, func(page lists.Page) ([]day, []byte, error) {
 		return w.v.MerchantQuery.Summary("shop", lists.Range{}, page)
 	})
 	var gross, refunded, net int64

@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -358,13 +359,21 @@ func writeCertificate(t *testing.T, dir string) (tls.Certificate, *x509.CertPool
 	return cert, pool
 }
 
-// TestOpen: the node that is there serves, and keeps nothing.
+// TestOpen: a node becomes ready on an empty directory, and closes.
 func TestOpen(t *testing.T) {
-	n, err := open(t.Context(), Config{}, nodeDeps{Logger: slog.New(slog.DiscardHandler)})
+	config := Config{Data: t.TempDir(), Partitions: 2}
+	ready := make(chan error, 1)
+	n, err := open(t.Context(), config, nodeDeps{Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { ready <- err }})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(n.Ready(), n.Close(t.Context())); err != nil {
+	go func() {
+		for n.Ready() != nil {
+			runtime.Gosched()
+		}
+		ready <- nil
+	}()
+	if err := errors.Join(<-ready, n.Close(t.Context())); err != nil {
 		t.Fatal(err)
 	}
 }

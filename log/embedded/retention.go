@@ -76,7 +76,7 @@ func (l *Log) retainPartition(p *partition, c log.TopicConfig, now time.Time) er
 		if p.gone.Load() {
 			return nil
 		}
-		to := log.Offset(p.end.Load())
+		var to log.Offset
 		switch byAge, err := l.tooOld(p, c.Retention, now); {
 		case err != nil:
 			return l.unreadable(err)

@@ -37,7 +37,7 @@ func (m *model) open() {
 
 // key is mostly new and beyond the last, sometimes a little behind it as ids of one millisecond are, sometimes anything.
 func (m *model) key() (Table[int], string) {
-	n := m.clock
+	var n int
 	switch m.rng.IntN(6) {
 	case 0, 1:
 		m.clock++

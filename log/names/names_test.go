@@ -114,7 +114,7 @@ func TestFirstWins(t *testing.T) {
 // A name that is claimed twice on the log stops the fold.
 func TestClaimedTwiceStops(t *testing.T) {
 	fs := vfs.NewMem()
-	n, l, stop, err := open(t, fs)
+	n, _, stop, err := open(t, fs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,8 @@ func TestClaimedTwiceStops(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop()
-	if l, err = embedded.Open(embedded.Options{Dir: "log", FS: fs, BallastBytes: -1, FreeFloorBytes: -1}); err != nil {
+	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, BallastBytes: -1, FreeFloorBytes: -1})
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := l.Append(t.Context(), r); err != nil {

@@ -69,7 +69,6 @@ type stream struct {
 	slots  chan struct{} // as many as there are rows that wait for their answer
 	ended  atomic.Bool   // no answer comes any more
 	buf    []byte
-	lines  int
 	answer answer
 
 	stall *time.Timer // ends a batch that is not answered
