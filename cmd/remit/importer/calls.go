@@ -105,7 +105,7 @@ func (m *Import) call(ctx context.Context, method, path string, body any) error 
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	resp, err := m.HTTP.Do(req)
+	resp, err := m.http.Do(req)
 	if err != nil {
 		return plainURLError(err)
 	}

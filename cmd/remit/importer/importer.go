@@ -32,8 +32,8 @@ const (
 type Options struct {
 	// Server is where remit listens: "http://127.0.0.1:8080".
 	Server string
-	// HTTP makes the calls. Default: [NewHTTP].
-	HTTP *http.Client
+	// Transport makes the connections. Default: http.DefaultTransport's.
+	Transport *http.Transport
 	// Name is the base name of the file; ids begin with it.
 	Name string
 	// In is the file.
@@ -84,8 +84,8 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.Streams, StreamsDefault)
 	setDefault(&o.InFlightMax, InFlightMaxDefault)
 	setDefault(&o.Openers, OpenersDefault)
-	if o.HTTP == nil {
-		o.HTTP = NewHTTP(o.Openers + o.Streams)
+	if o.Transport == nil {
+		o.Transport = http.DefaultTransport.(*http.Transport)
 	}
 	if o.Listener.Row == nil {
 		o.Listener.Row = func(Outcome) {}
@@ -119,17 +119,10 @@ func (o *Options) Validate() error {
 	return err
 }
 
-// NewHTTP returns a client that keeps so many connections open.
-func NewHTTP(connections int) *http.Client {
-	t := http.DefaultTransport.(*http.Transport).Clone()
-	t.MaxIdleConns, t.MaxIdleConnsPerHost = 0, connections
-	t.ResponseHeaderTimeout = callTimeout
-	return &http.Client{Transport: t}
-}
-
 // Import is an import that runs, or has run.
 type Import struct {
 	Options
+	http   *http.Client // of all calls but batches
 	graph  *graph
 	away   away
 	opens  chan open
@@ -150,6 +143,9 @@ func New(o Options) (*Import, error) {
 		return nil, err
 	}
 	m := &Import{Options: o, opens: make(chan open, o.Openers)}
+	t := o.Transport.Clone()
+	t.MaxIdleConns, t.MaxIdleConnsPerHost, t.ResponseHeaderTimeout = 0, o.Openers, callTimeout
+	m.http = &http.Client{Transport: t}
 	m.graph = newGraph(o.WindowMax, m.rejected)
 	m.away = away{first: o.RetryFirst, most: o.RetryFor, told: o.Listener.Away}
 	m.tally.init(o.Currency)
@@ -160,6 +156,7 @@ func New(o Options) (*Import, error) {
 // the file ([ErrHeader]), or the context's.
 func (m *Import) Run(ctx context.Context) (Summary, error) {
 	start := time.Now()
+	defer m.http.CloseIdleConnections()
 	file, err := newRowReader(m.In, m.Currency)
 	if err != nil {
 		return m.summary(start), err

@@ -386,7 +386,7 @@ func TestHeader(t *testing.T) {
 	}
 }
 
-// flaky is a way to a server on which every connection breaks after some bytes of its answers.
+// flaky is a way to a server on which every connection breaks after some bytes of its answers, or before any.
 func flaky(t *testing.T, server string, seed uint64) (address string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -407,9 +407,14 @@ func flaky(t *testing.T, server string, seed uint64) (address string) {
 				return
 			}
 			budget := int64(100 + rnd.IntN(40_000))
+			mute := rnd.IntN(4) == 0 // it ends before there is any answer
 			hangUp := func() { _, _ = here.Close(), there.Close() }
 			all.Go(func() {
-				_, _ = io.Copy(there, here)
+				if mute {
+					_, _ = here.Read(make([]byte, 4<<10)) // something of the request
+				} else {
+					_, _ = io.Copy(there, here)
+				}
 				hangUp()
 			})
 			all.Go(func() {
@@ -430,13 +435,12 @@ func TestFlaky(t *testing.T) {
 	file := chains(9, 1500, 40)
 	want := serially(t, file)
 	w := newWorld(t)
-	client := NewHTTP(8)
+	transport := &http.Transport{}
 	var away atomic.Int64
 	s, rows := w.mustRun(file, func(o *Options) {
-		o.Server, o.HTTP, o.RetryFor, o.RetryFirst, o.InFlightMax = flaky(t, w.http.URL, 5), client, time.Hour, true, 32
+		o.Server, o.Transport, o.RetryFor, o.RetryFirst, o.InFlightMax = flaky(t, w.http.URL, 5), transport, time.Hour, true, 32
 		o.Listener.Away = func(error, time.Duration) { away.Add(1) }
 	})
-	client.CloseIdleConnections()
 	want.check(t, s, rows, w.balances())
 	if away.Load() == 0 {
 		t.Error("nothing broke")

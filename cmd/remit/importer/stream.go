@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -103,7 +104,10 @@ func (s *stream) run(ctx context.Context, rows []*row) error {
 		defer close(written)
 		s.write(ctx, w, rows)
 	}()
-	err := s.read(ctx, r)
+	t := s.m.Transport.Clone()
+	t.DialContext = watched(t.DialContext, func() { _ = r.CloseWithError(errGone) })
+	defer t.CloseIdleConnections()
+	err := s.read(ctx, &http.Client{Transport: t}, r)
 	s.ended.Store(true)
 	cancel()
 	_ = r.Close() // what write still has to say goes nowhere
@@ -112,13 +116,44 @@ func (s *stream) run(ctx context.Context, rows []*row) error {
 	return err
 }
 
-func (s *stream) read(ctx context.Context, body io.Reader) error {
+// errGone ends a request's body when its connection has ended.
+var errGone = errors.New("the connection ended")
+
+// watched is a dialler that tells when its connection can be read no longer. net/http does not give up a request whose connection
+// ended before the answer began until it has read the next piece of the body; and the next row may wait for this very answer.
+func watched(dial func(context.Context, string, string) (net.Conn, error), gone func()) func(context.Context, string, string) (net.Conn, error) {
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &watchedConn{c, gone}, nil
+	}
+}
+
+type watchedConn struct {
+	net.Conn
+	gone func()
+}
+
+func (c *watchedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.gone()
+	}
+	return n, err
+}
+
+func (s *stream) read(ctx context.Context, client *http.Client, body io.Reader) error {
 	req, err := http.NewRequestWithContext(ctx, "POST", s.m.Server+"/v1/payments:batch?wait=1m", body)
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
-	resp, err := s.m.HTTP.Do(req)
+	resp, err := client.Do(req)
 	if err != nil {
 		return plainURLError(err)
 	}
