@@ -389,3 +389,45 @@ func TestReady(t *testing.T) {
 		w.close()
 	})
 }
+
+// Doors are shut while too much is owed, and open again when it is done.
+func TestOpenMax(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		var fails atomic.Bool
+		fails.Store(true)
+		w.options = func(o *Options) { o.OpenMax = 3 }
+		w.machine = toy{owed: func(id string, _ time.Time) []Effect {
+			return []Effect{{ToSelf: true, Command: does(func(*Turn) (any, error) {
+				if fails.Load() {
+					return nil, errNo
+				}
+				return nil, nil
+			}), Answer: func(r Result) Command {
+				if r.Err != nil {
+					return nil
+				}
+				return keep{id}
+			}}}
+		}}
+		w.open()
+		for i := range 3 {
+			w.do(0, promise{ID: fmt.Sprint(i)})
+			synctest.Wait()
+		}
+		submit := func() error { return w.node.Submit(0, promise{ID: "more"}, func(Result) {}) }
+		if err := submit(); !errors.Is(err, ErrBusy) {
+			t.Errorf("with three owed: %v", err)
+		}
+		fails.Store(false)
+		pass(RetryMax)
+		if err := submit(); err != nil {
+			t.Errorf("with nothing owed: %v", err)
+		}
+		pass(RetryMax)
+		if n := w.loop(0).owing.Load(); n != 0 {
+			t.Errorf("%d are owed at rest", n)
+		}
+		w.close()
+	})
+}

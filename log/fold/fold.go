@@ -11,7 +11,8 @@ import (
 
 // Errors that callers of a Node meet.
 var (
-	// ErrBusy: more commands wait at the doors of this partition than QueueMax. Try again after a moment.
+	// ErrBusy: more commands wait at the doors of this partition than QueueMax, or more is owed than OpenMax. Try again after
+	// a moment.
 	ErrBusy = errors.New("fold: too many commands wait")
 	// ErrStopped: the node is stopping, or has failed. What was asked may have been decided: ask
 	// again after the restart.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/remitlog/remit/log"
@@ -17,6 +18,7 @@ type loop struct {
 	part  log.Partition
 	inbox *inbox
 	store *Store
+	owing atomic.Int64 // effects under way, and things that wait to be asked again
 
 	next     log.Offset // of the next event
 	recorded time.Time  // of the last turn; time never goes back
@@ -370,6 +372,7 @@ func (l *loop) startDue() error {
 		}
 		r := heap.Pop(&l.again).(retry)
 		delete(l.waiting, r.key)
+		l.owing.Add(-1)
 		if _, machine, id := parseDue(r.key); l.store.scanner(l.p).get(r.key, anyKey) != nil {
 			l.start(machine, id, r.key, r.attempt)
 			started++
@@ -411,6 +414,7 @@ func (l *loop) send(e Effect, key string, attempt int) {
 	if e.ToSelf {
 		e.To = l.p
 	}
+	l.owing.Add(1)
 	done := func(r Result) {
 		var back Command
 		if e.Answer != nil {
@@ -419,6 +423,7 @@ func (l *loop) send(e Effect, key string, attempt int) {
 		switch {
 		case back != nil:
 			_ = l.inbox.put(ask{command: back, done: func(r Result) {
+				l.owing.Add(-1)
 				if r.Err != nil {
 					l.later(key, attempt, r.Err)
 				} else if e.Landed != nil {
@@ -426,10 +431,16 @@ func (l *loop) send(e Effect, key string, attempt int) {
 				}
 			}})
 		case r.Err != nil:
-			_ = l.inbox.put(ask{command: nothing{}, done: func(Result) { l.later(key, attempt, r.Err) }})
+			_ = l.inbox.put(ask{command: nothing{}, done: func(Result) {
+				l.owing.Add(-1)
+				l.later(key, attempt, r.Err)
+			}})
+		default:
+			l.owing.Add(-1)
 		}
 	}
 	if err := l.n.submit(e.To, ask{command: e.Command, done: done}); err != nil {
+		l.owing.Add(-1)
 		l.later(key, attempt, err)
 	}
 }
@@ -447,6 +458,7 @@ func (l *loop) later(key string, attempt int, err error) {
 	delay := min(RetryMin<<min(attempt, 16), RetryMax)
 	if !l.waiting[key] {
 		l.waiting[key] = true
+		l.owing.Add(1)
 		heap.Push(&l.again, retry{at: l.n.clock.now().Add(delay), key: key, attempt: attempt + 1})
 	}
 	if f := l.n.opts.Listener.Failed; f != nil {

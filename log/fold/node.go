@@ -17,6 +17,9 @@ import (
 const (
 	// QueueMax is how many commands of the doors may wait at one partition; past it ErrBusy.
 	QueueMax = 16384
+	// OpenMax is about how many effects a partition may have under way, or waiting to be started again, while it takes
+	// commands of the doors; past it ErrBusy. It bounds what partitions ask of one another, which is not bounded otherwise.
+	OpenMax = 65536
 	// TurnMax is how many commands one turn decides.
 	TurnMax = 2048
 	// TurnBytesMax is about how many bytes one turn appends before it leaves the rest to the next.
@@ -72,6 +75,7 @@ type Options struct {
 	Fatal    func(error)
 	Listener Listener
 	QueueMax int
+	OpenMax  int
 	// Ready is called when all is restored, before the first command is decided and the first effect started.
 	Ready func(*Node)
 }
@@ -96,6 +100,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.QueueMax == 0 {
 		o.QueueMax = QueueMax
+	}
+	if o.OpenMax == 0 {
+		o.OpenMax = OpenMax
 	}
 }
 
@@ -237,6 +244,9 @@ func (n *Node) PartitionOfID(id log.ID) int32 { return log.PartitionOf(id.Slot()
 // done is called exactly once, on the partition's goroutine, after what the answer rests on is durable; it MUST NOT block.
 // Commands submitted by one goroutine to one partition are decided in that order.
 func (n *Node) Submit(p int32, c Command, done func(Result)) error {
+	if p >= 0 && int(p) < len(n.loops) && n.loops[p] != nil && n.loops[p].owing.Load() >= int64(n.opts.OpenMax) {
+		return ErrBusy
+	}
 	return n.submit(p, ask{command: c, done: done, door: true})
 }
 
