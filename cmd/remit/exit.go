@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
 )
 
 // The exit codes. Scripts rely on them.
@@ -49,6 +50,8 @@ func exitCode(err error) int {
 		return coded.code
 	case errors.As(err, &answered):
 		return exitOfStatus(answered.Status)
+	case errors.As(err, new(*fold.InvariantError)):
+		return exitBroken
 	case errors.Is(err, log.ErrCorrupt): // what was acknowledged is not there: the first of all invariants
 		return exitBroken
 	case errors.Is(err, log.ErrLocked), errors.Is(err, log.ErrTopicExists):

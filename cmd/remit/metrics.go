@@ -1,6 +1,7 @@
 package main
 
 import (
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -13,6 +14,18 @@ import (
 
 // seconds are the buckets of what waits for a disk.
 var seconds = prometheus.ExponentialBuckets(0.0001, 2, 16)
+
+// failedTalk is the delay from which on a failing effect is logged.
+const failedTalk = 10 * time.Second
+
+// owedID is how people read the id of a thing that owes.
+func owedID(id string) string {
+	var known log.ID
+	if known.UnmarshalBinary([]byte(id)) == nil {
+		return known.String()
+	}
+	return id
+}
 
 // metrics are the listeners of what the server runs, as Prometheus shows them.
 type metrics struct {
@@ -54,14 +67,21 @@ func (m *metrics) log() embedded.Listener {
 	}
 }
 
-func (m *metrics) fold() fold.Listener {
+// fold listens to the core. An effect that goes on failing is said once its delay has grown to failedTalk: a full disk that is
+// soon freed is not worth a line a payment.
+func (m *metrics) fold(logger *slog.Logger) fold.Listener {
 	return fold.Listener{
 		Turned: func(_ int32, commands, events, _ int, took time.Duration) {
 			m.turns.Observe(took.Seconds())
 			m.commands.Add(float64(commands))
 			m.events.Add(float64(events))
 		},
-		Failed: func(int32, string, error, time.Duration) { m.retries.Inc() },
+		Failed: func(p int32, id string, err error, again time.Duration) {
+			m.retries.Inc()
+			if again >= failedTalk {
+				logger.Warn("what is owed fails, and is tried again", "partition", p, "id", owedID(id), "error", err, "again", again)
+			}
+		},
 		Restored: func(p int32, from, to log.Offset, _ time.Duration) {
 			m.restored.WithLabelValues(strconv.Itoa(int(p))).Set(float64(to - from))
 		},

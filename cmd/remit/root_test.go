@@ -13,6 +13,7 @@ import (
 
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
 )
 
 // runApp runs a command line and returns its exit code and what it printed.
@@ -73,6 +74,7 @@ func TestExitCodes(t *testing.T) {
 		{errors.New("x"), exitError},
 		{usageErrorf("x"), exitUsage},
 		{brokenErrorf("x"), exitBroken},
+		{fmt.Errorf("node: %w", &fold.InvariantError{Detail: "x"}), exitBroken},
 		{&log.CorruptError{File: "f"}, exitBroken},
 		{log.ErrLocked, exitConflict},
 		{log.ErrDiskFull, exitUnavailable},

@@ -80,6 +80,9 @@ func (l *Log) commit(b *pebble.Batch) error {
 	return b.Close()
 }
 
+// topicBytes is about what the rows of a topic take.
+const topicBytes = 1 << 10
+
 // CreateTopic makes a topic under an id that no topic ever had.
 func (l *Log) CreateTopic(ctx context.Context, c log.TopicConfig) error {
 	if err := check(c); err != nil {
@@ -90,6 +93,9 @@ func (l *Log) CreateTopic(ctx context.Context, c log.TopicConfig) error {
 			return nil
 		} else if ok {
 			return &log.TopicError{Partition: log.Partition{Topic: c.Name}, Err: log.ErrTopicExists, Detail: fmt.Sprintf("it has %d partitions", t.config.Partitions)}
+		}
+		if err := l.floor.take(topicBytes, l.o.Clock()); err != nil {
+			return err
 		}
 		t := (&topic{id: l.nextID}).resized(c)
 		b := l.store.NewBatch()
@@ -116,6 +122,9 @@ func (l *Log) ConfigureTopic(ctx context.Context, c log.TopicConfig) error {
 		}
 		if c.Partitions < t.config.Partitions {
 			return &log.TopicError{Partition: log.Partition{Topic: c.Name}, Err: log.ErrFewerPartitions, Detail: fmt.Sprintf("it has %d", t.config.Partitions)}
+		}
+		if err := l.floor.take(topicBytes, l.o.Clock()); err != nil {
+			return err
 		}
 		b := l.store.NewBatch()
 		_ = b.Set(topicKey(kindTopic, t.id), encodeTopic(c), nil)

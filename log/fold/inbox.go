@@ -17,6 +17,7 @@ type inbox struct {
 
 	mu     sync.Mutex
 	asks   []ask
+	head   int // of asks: those before it are taken
 	doors  int
 	closed bool
 }
@@ -49,11 +50,17 @@ func (b *inbox) put(a ask) error {
 func (b *inbox) take(buf []ask, max int) []ask {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	n := min(max, len(b.asks))
-	buf = append(buf, b.asks[:n]...)
-	rest := copy(b.asks, b.asks[n:])
-	clear(b.asks[rest:])
-	b.asks = b.asks[:rest]
+	waiting := b.asks[b.head:]
+	n := min(max, len(waiting))
+	buf = append(buf, waiting[:n]...)
+	clear(waiting[:n])
+	b.head += n
+	rest := len(waiting) - n
+	if b.head >= rest { // what is moved was taken before, once for each: a long line costs no more than a short one
+		copy(b.asks, b.asks[b.head:])
+		clear(b.asks[rest:])
+		b.asks, b.head = b.asks[:rest], 0
+	}
 	for _, a := range buf {
 		if a.door {
 			b.doors--
@@ -73,7 +80,7 @@ func (b *inbox) close() []ask {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.closed = true
-	rest := b.asks
-	b.asks = nil
+	rest := b.asks[b.head:]
+	b.asks, b.head = nil, 0
 	return rest
 }

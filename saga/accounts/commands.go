@@ -101,6 +101,22 @@ type MoveCash struct {
 	Name string
 }
 
+// differs says in what this is not what was recorded under its name.
+func (c MoveCash) differs(recorded log.Fingerprint) error {
+	other := MoveCash{Order: Order{Side: Credit, Amount: c.Amount}}
+	if c.Side == Credit {
+		other.Side = Debit
+	}
+	if other.fingerprint() == recorded {
+		return &MismatchError{Field: "side", Recorded: string(other.Side)}
+	}
+	return &MismatchError{Field: "amount", Recorded: "another amount"}
+}
+
+func (c MoveCash) fingerprint() log.Fingerprint {
+	return log.FingerprintOf(string(c.Side), strconv.FormatInt(c.Amount, 10))
+}
+
 // CashMoved is a deposit or withdrawal as it was recorded.
 type CashMoved struct {
 	Balance int64
@@ -114,10 +130,10 @@ func (c MoveCash) Decide(t *fold.Turn) (any, error) {
 		return nil, ErrUnknown
 	}
 	c.Currency = a.Currency
-	print := log.FingerprintOf(string(c.Side), strconv.FormatInt(c.Amount, 10))
+	print := c.fingerprint()
 	if was, ok := cashes.Get(t.Rows(), cashKey(c.Account, c.Name)); ok {
 		if was.Fingerprint != print {
-			return nil, &MismatchError{Field: "amount", Recorded: "under the same id"}
+			return nil, c.differs(was.Fingerprint)
 		}
 		return Outcome[CashMoved]{CashMoved{was.Balance, was.At}, true}, nil
 	}

@@ -25,6 +25,8 @@ const (
 	HoldForMax     = 720 * time.Hour
 	// Deadline is how long a payment whose tries are all local may take: it is decided in the turn that begins it.
 	Deadline = 30 * time.Second
+	// BeginMax is how long a caller waits for a payment to begin, past its own wait.
+	BeginMax = 30 * time.Second
 	// RefundDeadline is how long the payee's hold may take.
 	RefundDeadline = 30 * time.Second
 )
@@ -380,7 +382,8 @@ func (s *Service) Pay(ctx context.Context, r Request, wait time.Duration) (Answe
 	return await(ctx, wait, start, func() (Answer, error) { return s.Look(r) })
 }
 
-// await runs start until it is done, or wait or ctx is over: then it looks.
+// await runs start until it is done, or wait or ctx is over: then it looks. What has not begun by then is waited for, at most for
+// BeginMax.
 func await(ctx context.Context, wait time.Duration, start func(context.Context, func(Answer, error)), look func() (Answer, error)) (Answer, error) {
 	type outcome struct {
 		a   Answer
@@ -394,10 +397,20 @@ func await(ctx context.Context, wait time.Duration, start func(context.Context, 
 	case o := <-got:
 		return o.a, o.err
 	case <-patience.Done():
-		if err := ctx.Err(); err != nil {
-			return Answer{}, err
-		}
+	}
+	if a, err := look(); ctx.Err() != nil || !errors.Is(err, ErrUnknownPayment) && !errors.Is(err, ErrNotBegun) {
+		return a, cmp.Or(ctx.Err(), err)
+	}
+	// It has not begun. The caller's wait bounds the settling; what begins is answered at once from here on.
+	begin := time.NewTimer(BeginMax)
+	defer begin.Stop()
+	select {
+	case o := <-got:
+		return o.a, o.err
+	case <-begin.C:
 		return look()
+	case <-ctx.Done():
+		return Answer{}, ctx.Err()
 	}
 }
 
@@ -531,7 +544,7 @@ func (s *Service) finished(patience context.Context, c saga.Finish, res fold.Res
 		err = s.judge(c, reply)
 	}
 	if err != nil {
-		done(Answer{}, err)
+		done(Answer{Position: res.Position()}, err) // a contradiction leaves an event
 		return
 	}
 	s.settled(patience, Answer{Payment: s.payment(reply.Row), Replayed: reply.Replayed, Position: res.Position()}, done)
@@ -555,7 +568,7 @@ func (s *Service) judge(c saga.Finish, reply saga.Reply) error {
 
 // settled answers once a paid payment is settled, and at once if it is not paid, or is settled.
 func (s *Service) settled(patience context.Context, a Answer, done func(Answer, error)) {
-	if a.Payment.Settled || a.Payment.State != StatePaid {
+	if a.Payment.Settled || a.Payment.State != StatePaid || patience.Err() != nil {
 		done(a, nil)
 		return
 	}
@@ -597,7 +610,7 @@ func (s *Service) refunding(patience context.Context, r RefundRequest, res fold.
 	}
 	reply := res.Answer.(saga.Reply)
 	a := Answer{Payment: s.payment(reply.Row), Replayed: reply.Replayed, Position: res.Position()}
-	if reply.Activity.Phase.Final() {
+	if reply.Activity.Phase.Final() || patience.Err() != nil {
 		done(a, nil)
 		return
 	}

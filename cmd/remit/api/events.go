@@ -170,6 +170,9 @@ func (t *Topics) read(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if name == log.RegistryTopic {
+		return NewProblem(CodeForbidden, "%s holds the secrets of producers, which are never answered; read /v1/producers instead", name).With("topic", name)
+	}
 	q := ParseQuery(r)
 	at := log.Partition{Topic: name, Index: int32(q.whole("partition", 0, log.PartitionsMax-1))}
 	from, wait, page := q.String("from"), q.Duration("wait", 0, WaitMax), q.Page()

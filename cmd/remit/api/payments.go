@@ -314,6 +314,9 @@ func (p *Payments) void(w http.ResponseWriter, r *http.Request) error {
 // finished answers a capture or a void of what was held.
 func (p *Payments) finished(w http.ResponseWriter, id string, held, a payments.Answer, err error) error {
 	if err != nil {
+		if a.Position != nil {
+			SetPosition(w, a.Position)
+		}
 		return paymentProblem(id, err)
 	}
 	a.Payment.Name, a.Payment.Reference = cmp.Or(a.Payment.Name, held.Payment.Name), cmp.Or(a.Payment.Reference, held.Payment.Reference)
