@@ -25,7 +25,7 @@ func TestNoWait(t *testing.T) {
 			t.Errorf("%+v, %v", a, err)
 		}
 		refund := payments.RefundRequest{Of: a.Payment.ID, Name: "r", Amount: 1}
-		if a, err = w.c.Payments.Refund(t.Context(), refund, 0); err != nil || a.Payment.State == payments.StateRefused {
+		if a, err = w.c.Payments.Refund(t.Context(), refund, 0); err != nil {
 			t.Errorf("%+v, %v", a, err)
 		}
 	}
