@@ -1,9 +1,13 @@
 package log
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 )
 
 // Errors of a Log. Those that carry coordinates come as *TopicError, *RangeError or
@@ -84,7 +88,15 @@ func (e *CorruptError) Error() string {
 	if e.Byte >= 0 {
 		s += fmt.Sprintf(" at byte %d", e.Byte)
 	}
-	return s + ": " + e.Detail
+	s += ": " + e.Detail
+	for _, p := range slices.SortedFunc(maps.Keys(e.FirstUnreadable), comparePartitions) {
+		s += fmt.Sprintf("\n  %s/%d cannot be read from offset %d on", p.Topic, p.Index, e.FirstUnreadable[p])
+	}
+	return s
+}
+
+func comparePartitions(a, b Partition) int {
+	return cmp.Or(strings.Compare(a.Topic, b.Topic), cmp.Compare(a.Index, b.Index))
 }
 
 func (e *CorruptError) Unwrap() error { return ErrCorrupt }
