@@ -58,6 +58,9 @@ func Open(o Options) (*Log, error) {
 		closed := s.Close() // first: what is said of it is read from the files
 		return nil, errors.Join(openError(&o, err), closed)
 	}
+	if err := s.Trust(); err != nil {
+		return nil, errors.Join(fmt.Errorf("embedded: %s: %w", o.Dir, err), s.Close())
+	}
 	if o.RetentionEvery > 0 && !o.ReadOnly {
 		l.tasks.Go(l.keepRetention)
 	}

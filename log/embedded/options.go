@@ -115,6 +115,6 @@ func (o *Options) store(fatal func(error)) store.Options {
 	return store.Options{
 		FS: o.FS, Logger: o.Logger, Fatal: fatal,
 		Cache: o.Cache, MemTableBytes: o.MemTableBytes, BallastBytes: max(o.BallastBytes, 0),
-		ReadOnly: o.ReadOnly, Adopt: o.Adopt,
+		ReadOnly: o.ReadOnly, Adopt: o.Adopt, HoldRemovals: true,
 	}
 }

@@ -172,7 +172,12 @@ type StoreError struct {
 	Err error
 }
 
-func (e *StoreError) Error() string { return fmt.Sprintf("fold: row %q: %v", e.Key, e.Err) }
+func (e *StoreError) Error() string {
+	if e.Key == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("fold: row %q: %v", e.Key, e.Err)
+}
 
 func (e *StoreError) Unwrap() error { return e.Err }
 

@@ -85,7 +85,7 @@ func (d *damage) fatal(err error) {
 		if opening {
 			return
 		}
-		err = d.opts.doubted(err)
+		err = &StoreError{Err: d.opts.doubted(err)}
 	}
 	d.opts.Fatal(err)
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -41,6 +43,17 @@ type logger struct {
 	stop *stopper
 }
 
+// often lets through one of many: a full disk says the same thing with every try.
+type often struct{ last atomic.Int64 }
+
+// oftenEvery is how often the same thing is said.
+const oftenEvery = 10 * time.Second
+
+func (o *often) may() bool {
+	now, last := time.Now().UnixNano(), o.last.Load()
+	return now-last > int64(oftenEvery) && o.last.CompareAndSwap(last, now)
+}
+
 func (l *logger) Infof(format string, args ...any) {
 	l.Debug("pebble: " + fmt.Sprintf(format, args...))
 }
@@ -55,8 +68,9 @@ func (l *logger) Fatalf(format string, args ...any) {
 
 // listener turns what Pebble notices about durability into a stop.
 func listener(l *slog.Logger, stop *stopper) pebble.EventListener {
+	full := &often{}
 	return pebble.EventListener{
-		BackgroundError: func(err error) { backgroundError(l, stop, err) },
+		BackgroundError: func(err error) { backgroundError(l, stop, full, err) },
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
 			stop.stop(&log.CorruptError{File: info.Path, Byte: -1, Detail: info.Details.Error()})
 		},
@@ -70,11 +84,13 @@ func listener(l *slog.Logger, stop *stopper) pebble.EventListener {
 // backgroundError judges a flush or compaction that failed. A full disk is not fatal: nothing is lost, Pebble tries
 // again, and appends are refused meanwhile by their own check. All else is: a table that could not be
 // synced today is a table that cannot be trusted.
-func backgroundError(l *slog.Logger, stop *stopper, err error) {
+func backgroundError(l *slog.Logger, stop *stopper, full *often, err error) {
 	switch {
 	case errors.Is(err, pebble.ErrCancelledCompaction):
 	case vfs.IsNoSpaceError(err):
-		l.Error("store: the disk is full", "error", err)
+		if full.may() {
+			l.Error("store: the disk is full; make room", "error", err.Error())
+		}
 	default:
 		stop.stop(fmt.Errorf("store: background error: %w", err))
 	}

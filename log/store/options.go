@@ -53,6 +53,9 @@ type Options struct {
 
 	// ReadOnly opens without changing or deleting any file.
 	ReadOnly bool
+	// HoldRemovals keeps every file that Pebble would delete until [Store.Trust]: a start that is refused after all has
+	// deleted nothing.
+	HoldRemovals bool
 	// Adopt takes a store as it stands: a mismatch or a missing witness is passed over, and a new witness is begun. A WAL
 	// that does not match is cut before its first byte in doubt; it and those after it stay beside as *.doubt. It is for a
 	// person who has decided to go on with what is left.

@@ -25,7 +25,8 @@ type Store struct {
 	*pebble.DB
 	stop   *stopper
 	lock   io.Closer
-	ledger *ledger // nil if read-only
+	ledger *ledger    // nil if read-only
+	fs     *witnessFS // likewise
 
 	done   chan struct{}
 	ending sync.WaitGroup
@@ -95,7 +96,11 @@ func (s *Store) witness(dir string, o *Options, found *found) (vfs.FS, error) {
 	if s.ledger, err = openLedger(fs, dir, state, !found.noted); err != nil {
 		return nil, err
 	}
-	return &witnessFS{fs, s.ledger}, nil
+	s.fs = &witnessFS{FS: fs, ledger: s.ledger}
+	if o.HoldRemovals {
+		s.fs.held = &removals{}
+	}
+	return s.fs, nil
 }
 
 func (s *Store) openTwice(dir string, o *Options, fs vfs.FS, lock *pebble.Lock, twice bool) (*pebble.DB, error) {
@@ -194,6 +199,14 @@ func (s *Store) flushWitness() {
 	if err := s.ledger.flush(); err != nil {
 		s.stop.stop(fmt.Errorf("store: sync of %s: %w", LedgerName, err))
 	}
+}
+
+// Trust says that what was opened is whole: what Options.HoldRemovals has held back is removed now.
+func (s *Store) Trust() error {
+	if s.fs == nil {
+		return nil
+	}
+	return s.fs.trust()
 }
 
 // Stop says that something was found after which nothing may be acknowledged. It calls Fatal, once.

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"errors"
 	"hash/crc32"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 
+	"github.com/cockroachdb/errors/oserror"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -25,6 +28,7 @@ import (
 type witnessFS struct {
 	vfs.FS
 	ledger *ledger
+	held   *removals
 }
 
 // watched reports whether a file's loss would be silent.
@@ -54,6 +58,7 @@ func (w *witnessFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, erro
 	if err := w.drop(name); err != nil {
 		return nil, err
 	}
+	w.held.live(name)
 	return w.watch(name)(w.FS.Create(name, c))
 }
 
@@ -62,6 +67,7 @@ func (w *witnessFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCatego
 	if err := w.drop(oldname, newname); err != nil {
 		return nil, err
 	}
+	w.held.live(newname)
 	return w.watch(newname)(w.FS.ReuseForWrite(oldname, newname, c))
 }
 
@@ -73,8 +79,11 @@ func (w *witnessFS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...
 	return w.FS.OpenReadWrite(name, c, opts...)
 }
 
-// Remove drops the claim, then the file.
+// Remove drops the claim, then the file; while removals are held, it is done when they are not.
 func (w *witnessFS) Remove(name string) error {
+	if w.held.hold(name) {
+		return nil
+	}
 	if err := w.drop(name); err != nil {
 		return err
 	}
@@ -86,11 +95,68 @@ func (w *witnessFS) Rename(oldname, newname string) error {
 	if err := w.drop(oldname, newname); err != nil {
 		return err
 	}
+	w.held.live(newname)
 	return w.FS.Rename(oldname, newname)
 }
 
 // Link leaves the old name's bytes as they are. The new name must not exist, so that nothing is claimed of it.
-func (w *witnessFS) Link(oldname, newname string) error { return w.FS.Link(oldname, newname) }
+func (w *witnessFS) Link(oldname, newname string) error {
+	w.held.live(newname)
+	return w.FS.Link(oldname, newname)
+}
+
+// trust ends the holding: what was to be removed is.
+func (w *witnessFS) trust() error {
+	var errs []error
+	for _, name := range w.held.end() {
+		if err := w.Remove(name); err != nil && !oserror.IsNotExist(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// removals are those that are held back while a store is opened: a start that is refused has deleted nothing. A nil one holds none.
+type removals struct {
+	mu    sync.Mutex
+	ended bool
+	names []string
+}
+
+// hold reports whether the removal of a file is held back.
+func (r *removals) hold(name string) bool {
+	if r == nil {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.ended && !slices.Contains(r.names, name) {
+		r.names = append(r.names, name)
+	}
+	return !r.ended
+}
+
+// live forgets a removal: the name stands for another file now.
+func (r *removals) live(name string) {
+	if r == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.names = slices.DeleteFunc(r.names, func(n string) bool { return n == name })
+}
+
+func (r *removals) end() []string {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	names := r.names
+	r.names = nil
+	return names
+}
 
 // Lock passes through; it is here because a lock file may match no pattern of ours, and must not.
 func (w *witnessFS) Lock(name string) (io.Closer, error) { return w.FS.Lock(name) }
