@@ -52,6 +52,8 @@ func exitCode(err error) int {
 		return exitOfStatus(answered.Status)
 	case errors.As(err, new(*fold.InvariantError)):
 		return exitBroken
+	case errors.As(err, new(*fold.StoreError)): // it is made again from the log at the next start
+		return exitUnavailable
 	case errors.Is(err, log.ErrCorrupt): // what was acknowledged is not there: the first of all invariants
 		return exitBroken
 	case errors.Is(err, log.ErrLocked), errors.Is(err, log.ErrTopicExists):

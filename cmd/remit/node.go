@@ -66,7 +66,7 @@ const (
 )
 
 // errRestoring is why a node is not ready at first.
-var errRestoring = errors.New("reading the log: the state is being restored")
+var errRestoring = errors.New("reading the log: the state and the views are being restored")
 
 // server is remit on an embedded log:
 //
@@ -135,7 +135,7 @@ func (s *server) serve(routes []api.Route) error {
 	if routes == nil {
 		registry = prometheus.NewRegistry() // it is put up again when the state is restored
 	}
-	a, err := api.New(api.Options{Routes: routes, Schemas: schemas, Ready: s.Ready, Logger: s.deps.Logger, Registry: registry})
+	a, err := api.New(api.Options{Routes: routes, Schemas: schemas, Ready: s.Ready, LoopbackOnly: true, Logger: s.deps.Logger, Registry: registry})
 	if err != nil {
 		return err
 	}
@@ -156,6 +156,10 @@ func (s *server) restore(ctx context.Context) (err error) {
 		MemTableBytes: viewMemTableBytes,
 	})
 	if err != nil {
+		return fmt.Errorf("data %s: %w", s.config.Data, err)
+	}
+	// Sums over half a view would be wrong and look right: the views catch up with what is there before anything is served.
+	if err := s.views.Wait(ctx, s.core.Node.Position()); err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)
 	}
 	if err := s.serve(s.routes()); err != nil {

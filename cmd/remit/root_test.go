@@ -75,6 +75,7 @@ func TestExitCodes(t *testing.T) {
 		{usageErrorf("x"), exitUsage},
 		{brokenErrorf("x"), exitBroken},
 		{fmt.Errorf("node: %w", &fold.InvariantError{Detail: "x"}), exitBroken},
+		{&fold.StoreError{Err: &log.CorruptError{File: "f"}}, exitUnavailable},
 		{&log.CorruptError{File: "f"}, exitBroken},
 		{log.ErrLocked, exitConflict},
 		{log.ErrDiskFull, exitUnavailable},

@@ -226,6 +226,9 @@ func (a *Accounts) move(w http.ResponseWriter, r *http.Request, side accounts.Si
 	if err != nil {
 		return err
 	}
+	if err := ref.CheckSlot("account", name); err != nil {
+		return err
+	}
 	row, _, err := a.find(name)
 	if err != nil {
 		return err

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -106,7 +108,19 @@ func (s *Server) guarded(route Route, w http.ResponseWriter, r *http.Request) (e
 	if err := s.origins.Check(r); err != nil {
 		return NewProblem(CodeForbidden, "a page of another origin may not call remit; call it from a program, or from a page that remit's own address serves")
 	}
+	if s.LoopbackOnly && !loopback(r.Host) {
+		return NewProblem(CodeForbidden, "remit is called here by its loopback address alone, not as %q; a page that has rebound its name may be behind it", r.Host)
+	}
 	return route.Handler(w, r)
+}
+
+// loopback reports whether a Host header names this machine's loopback.
+func loopback(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // fail answers for a handler's error.

@@ -37,6 +37,9 @@ type Options struct {
 	Schemas []Schema
 	// Ready says why not to /readyz; nil means that there is nothing to wait for.
 	Ready func() error
+	// LoopbackOnly refuses calls whose Host is not a loopback address: where nobody is asked who they are, the address is the
+	// only protection, and a name can be rebound to it.
+	LoopbackOnly bool
 	// Logger takes one line a call. Default: slog.Default.
 	Logger *slog.Logger
 	// Registry is what /metrics shows. Default: a new one.
