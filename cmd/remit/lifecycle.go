@@ -280,6 +280,9 @@ func (r *running) banner(about about, address string) string {
 	if len(about.Try) > 0 {
 		b.WriteString("\nTry next:\n\n")
 	}
+	if len(about.Try) > 0 && url != serverDefault {
+		fmt.Fprintf(&b, "  export REMIT_SERVER=%s\n", url)
+	}
 	for _, line := range about.Try {
 		fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(line, "{http}", url))
 	}

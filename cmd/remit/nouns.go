@@ -34,9 +34,17 @@ func (q query) String() string {
 // at joins the steps of a path, each escaped.
 func at(steps ...string) string {
 	for i, s := range steps {
-		steps[i] = url.PathEscape(s)
+		steps[i] = escapeStep(s)
 	}
 	return "/v1/" + strings.Join(steps, "/")
+}
+
+// escapeStep escapes one step of a path. "." and ".." are fit names, and would be taken for a way through the path.
+func escapeStep(s string) string {
+	if s == "." || s == ".." {
+		return strings.ReplaceAll(s, ".", "%2E")
+	}
+	return url.PathEscape(s)
 }
 
 // one calls the server and prints the one thing that it answers with.

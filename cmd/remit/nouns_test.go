@@ -132,3 +132,12 @@ func TestNouns(t *testing.T) {
 		}
 	}
 }
+
+// A name that paths know as something else goes through them unharmed.
+func TestEscapeStep(t *testing.T) {
+	for name, want := range map[string]string{".": "%2E", "..": "%2E%2E", "a.b": "a.b", "a/b": "a%2Fb", "...": "..."} {
+		if got := escapeStep(name); got != want {
+			t.Errorf("%q: %q, want %q", name, got, want)
+		}
+	}
+}

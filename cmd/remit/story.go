@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 
@@ -41,7 +40,7 @@ func newStory(a *app) *cobra.Command {
 func escapeSteps(s string) string {
 	steps := strings.Split(s, "/")
 	for i := range steps {
-		steps[i] = url.PathEscape(steps[i])
+		steps[i] = escapeStep(steps[i])
 	}
 	return strings.Join(steps, "/")
 }

@@ -344,6 +344,9 @@ func (v *Views) transactions(w http.ResponseWriter, r *http.Request) error {
 		State: q.OneOf("state", merchantquery.StatePaid, merchantquery.StateRefunded), Range: rangeOf(q),
 		MinAmount: q.amount("minAmount", account.Currency, 0), MaxAmount: q.amount("maxAmount", account.Currency, 1),
 	}
+	if f.MaxAmount > 0 && f.MinAmount > f.MaxAmount {
+		q.Fail("minAmount", "it is above maxAmount")
+	}
 	page := q.Page()
 	if err := rd.from(w, r, v.Views, merchantquery.Name, at); err != nil {
 		return err
