@@ -44,6 +44,8 @@ func (p *Payments) createBatch(w http.ResponseWriter, r *http.Request) error {
 		w.Header().Del("Trailer")
 		return err
 	}
+	b.mu.Lock() // a payment whose wait was over may still come in
+	defer b.mu.Unlock()
 	SetPosition(w, b.position)
 	return nil
 }
