@@ -128,6 +128,9 @@ func (id *ID) UnmarshalText(b []byte) error {
 	return nil
 }
 
+// Bytes returns the 16 bytes of an id, in a slice of the caller's own.
+func (id ID) Bytes() []byte { return append(make([]byte, 0, len(id)), id[:]...) }
+
 // MarshalBinary keeps ids at 16 bytes in stored rows.
 func (id ID) MarshalBinary() ([]byte, error) { return id[:], nil }
 

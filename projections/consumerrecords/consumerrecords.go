@@ -138,9 +138,6 @@ func put(rows fold.Rows, e *fold.Event, consumer string, n uint8, r record) {
 	records.Put(rows, string(lists.Append(prefix(consumer), e.Time.UnixMilli(), e.Offset, n)), r)
 }
 
-// bytesOf are an id as rows have it. It is a copy: a slice of the fact's own would keep all of the fact.
-func bytesOf(id log.ID) []byte { return append(make([]byte, 0, len(id)), id[:]...) }
-
 func prefix(consumer string) []byte {
 	return lists.Value(make([]byte, 0, 64), consumer)
 }
@@ -177,9 +174,9 @@ func take(rows fold.Rows, e *fold.Event, id log.ID) pending {
 
 func applyDecided(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 	p := take(rows, e, f.ID)
-	r := record{Kind: KindPayment, State: StatePaid, ID: bytesOf(f.ID), Other: p.Payee, Currency: p.Currency, Amount: f.Amount}
+	r := record{Kind: KindPayment, State: StatePaid, ID: f.ID.Bytes(), Other: p.Payee, Currency: p.Currency, Amount: f.Amount}
 	if f.Kind == facts.KindRefund {
-		r.Kind, r.Of = KindRefund, bytesOf(f.Parent)
+		r.Kind, r.Of = KindRefund, f.Parent.Bytes()
 	}
 	if f.Outcome != facts.Confirm {
 		r.Amount = p.Amount
@@ -202,9 +199,9 @@ func applyMoved(rows fold.Rows, e *fold.Event, f *facts.Done, kinds map[string]s
 	if !ok {
 		return
 	}
-	r := record{Kind: kind, State: StatePaid, ID: bytesOf(f.Activity), Other: f.Context.From, Currency: f.Currency, Amount: f.Amount}
+	r := record{Kind: kind, State: StatePaid, ID: f.Activity.Bytes(), Other: f.Context.From, Currency: f.Currency, Amount: f.Amount}
 	if of, ok := log.ParseID(f.Context.Of); ok {
-		r.Of = bytesOf(of)
+		r.Of = of.Bytes()
 	}
 	put(rows, e, f.Account, 0, r)
 }

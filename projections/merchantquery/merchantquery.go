@@ -112,7 +112,7 @@ func (*View) Apply(rows fold.Rows, e *fold.Event) {
 	case facts.Credited:
 		if f.Context.Kind == facts.KindPayment {
 			keep(rows, e, f.Account, f.Context.At, transaction{
-				Kind: KindPayment, ID: bytesOf(f.Activity), Name: f.Context.Name, Consumer: f.Context.From, Currency: f.Currency,
+				Kind: KindPayment, ID: f.Activity.Bytes(), Name: f.Context.Name, Consumer: f.Context.From, Currency: f.Currency,
 				Reference: f.Context.Reference, Amount: f.Amount,
 			})
 		}
@@ -123,7 +123,7 @@ func (*View) Apply(rows fold.Rows, e *fold.Event) {
 				fold.Broken(e, "refund %s is of %q, which is no id", f.Activity, f.Context.Of)
 			}
 			keep(rows, e, f.Account, f.Context.At, transaction{
-				Kind: KindRefund, ID: bytesOf(f.Activity), Of: bytesOf(of), Name: f.Context.Name, Consumer: f.Context.From, Currency: f.Currency,
+				Kind: KindRefund, ID: f.Activity.Bytes(), Of: of.Bytes(), Name: f.Context.Name, Consumer: f.Context.From, Currency: f.Currency,
 				Amount: f.Amount,
 			})
 		}
@@ -150,9 +150,6 @@ func sum(e *fold.Event, a, b int64) int64 {
 	}
 	return a + b
 }
-
-// bytesOf are an id as rows have it. It is a copy: a slice of the fact's own would keep all of the fact.
-func bytesOf(id log.ID) []byte { return append(make([]byte, 0, len(id)), id[:]...) }
 
 func prefix(merchant string) []byte {
 	return lists.Value(make([]byte, 0, 64), merchant)

@@ -95,7 +95,7 @@ func classOf(kind string) class {
 
 func applyBegun(rows fold.Rows, e *fold.Event, f *facts.Begun) {
 	fresh(rows, e, f.ID)
-	id := bytesOf(f.ID)
+	id := f.ID.Bytes()
 	debit := f.Order(facts.Debit)
 	t := thing{
 		Class: classOf(f.Kind), State: phaseTrying, Name: f.Name, Key: f.Key, BegunMs: ms(e), BegunAt: e.Offset, Partition: -1,
@@ -105,7 +105,7 @@ func applyBegun(rows fold.Rows, e *fold.Event, f *facts.Begun) {
 		},
 	}
 	if !f.Parent.IsZero() {
-		t.Activity.Parent = bytesOf(f.Parent)
+		t.Activity.Parent = f.Parent.Bytes()
 		note(rows, byParent, string(t.Activity.Parent), id, &t)
 	}
 	note(rows, byTime, string(t.Class), id, &t)
@@ -181,7 +181,7 @@ func applyDecided(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 		t.end(e)
 	}
 	if f.Outcome != facts.Confirm {
-		note(rows, byUnpaid, string(t.Class)+t.paymentState(), bytesOf(f.ID), &t)
+		note(rows, byUnpaid, string(t.Class)+t.paymentState(), f.ID.Bytes(), &t)
 	}
 	put(rows, f.ID, t)
 	if t.Class == classRefund && t.Taken > 0 {
@@ -208,7 +208,7 @@ func (t *thing) post(rows fold.Rows, e *fold.Event, f *facts.Decided) {
 		if facts.Internal(p.Account) {
 			continue
 		}
-		post(rows, e, p, n, entry{Kind: t.Activity.Kind, ID: bytesOf(f.ID), Other: t.other(p)})
+		post(rows, e, p, n, entry{Kind: t.Activity.Kind, ID: f.ID.Bytes(), Other: t.other(p)})
 	}
 }
 
@@ -235,7 +235,7 @@ type head struct {
 
 func applyPrepared(rows fold.Rows, e *fold.Event, f *facts.Prepared) {
 	fresh(rows, e, f.ID)
-	id := bytesOf(f.ID)
+	id := f.ID.Bytes()
 	var h head
 	if err := json.Unmarshal(f.Event, &h); err != nil {
 		fold.Broken(e, "message %s: %v", f.ID, err) // it was parsed before it was prepared
@@ -283,7 +283,7 @@ func delivered(rows fold.Rows, e *fold.Event, id log.ID, t thing) {
 func closed(rows fold.Rows, id log.ID, t *thing) {
 	index.Delete(rows, indexKey(byOpen, string(classMessage), t))
 	if t.State != stateDelivered {
-		note(rows, byUnpaid, string(classMessage)+t.State, bytesOf(id), t)
+		note(rows, byUnpaid, string(classMessage)+t.State, id.Bytes(), t)
 	}
 }
 
@@ -348,7 +348,7 @@ func move(rows fold.Rows, e *fold.Event, f *facts.Done) {
 	balanced(e, f.Postings)
 	for n, p := range f.Postings {
 		if !facts.Internal(p.Account) {
-			post(rows, e, p, n, entry{Kind: f.Context.Kind, ID: bytesOf(f.Activity), Other: f.Context.From})
+			post(rows, e, p, n, entry{Kind: f.Context.Kind, ID: f.Activity.Bytes(), Other: f.Context.From})
 		}
 	}
 }

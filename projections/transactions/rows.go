@@ -175,9 +175,6 @@ func indexKey(b by, value string, t *thing) string {
 	return string(lists.Append(indexPrefix(b, value), t.BegunMs, t.BegunAt, 0))
 }
 
-// bytesOf are an id as rows have it. It is a copy: a slice of the fact's own would keep all of the fact.
-func bytesOf(id log.ID) []byte { return append(make([]byte, 0, len(id)), id[:]...) }
-
 func partKey(id log.ID, action string) string { return string(id[:]) + action }
 
 func offsetKey(at log.Offset) string {
