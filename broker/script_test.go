@@ -137,6 +137,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		t.Fatalf("%s: unknown command %q", d.Pos, d.Cmd)
 	}
 	synctest.Wait() // until nothing moves but time
+	<-time.After(2 * fold.LazyMax)
+	synctest.Wait() // and what nobody waits for has been written too
 	return said + s.news()
 }
 

@@ -79,31 +79,13 @@ func (w *world) do(key string, c fold.Command) any {
 	return r.Answer
 }
 
-// nothing is a command that decides nothing: when it is answered, what waited before it is decided.
-type nothing struct{}
-
-func (nothing) Decide(*fold.Turn) (any, error) { return nil, nil }
-
-// rest waits until the core has said all that follows from what was asked, and the views have it. What one partition
-// owes another is on its way when the first is at the next command: rounds of commands push it on.
+// rest waits until the core has written all that follows from what it was asked, and the views have it.
 func (w *world) rest() {
 	w.t.Helper()
-	for range 6 {
-		for p := range int32(partitions) {
-			if _, err := w.c.Node.Do(w.t.Context(), p, nothing{}); err != nil {
-				w.t.Fatal(err)
-			}
-		}
+	if err := w.c.Node.Rest(w.t.Context()); err != nil {
+		w.t.Fatal(err)
 	}
-	pos := log.Position{}
-	for p := range int32(partitions) {
-		_, end, err := w.l.Bounds(w.t.Context(), log.Partition{Topic: log.EventsTopic, Index: p})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		pos[p] = end
-	}
-	if err := w.v.Wait(w.t.Context(), pos); err != nil {
+	if err := w.v.Wait(w.t.Context(), w.c.Node.Position()); err != nil {
 		w.t.Fatal(err)
 	}
 }

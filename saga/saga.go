@@ -263,6 +263,7 @@ func (s *Saga) note(r Row, action string, answer accounts.Answer) {
 // effect carries one verb to the partition of its account, and the answer back.
 func (s *Saga) effect(id log.ID, o Owed, c accounts.Context) fold.Effect {
 	return s.carry(id, fold.Effect{
+		Lazy:    o.Verb != accounts.VerbHold, // a payment is settled when its credit is durable; that it has ended can wait
 		To:      log.PartitionOf(log.SlotOf(o.Action.Order.Account), s.opts.Partitions),
 		Command: accounts.Act{Verb: o.Verb, Activity: id, Action: o.Action.Name, Order: o.Action.Order, Context: c},
 	}, o)

@@ -431,3 +431,100 @@ func TestOpenMax(t *testing.T) {
 		w.close()
 	})
 }
+
+// What nobody waits for takes part in the next turn that others make; in one of its own after LazyMax; and in one at Close. Rest
+// waits for it.
+func TestLazy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		w.machine = toy{owed: func(id string, now time.Time) []Effect {
+			effects := toy{}.Owed(w.store.writers[0], id, now)
+			for i := range effects {
+				effects[i].Lazy = true
+			}
+			return effects
+		}}
+		w.open()
+		isKept := func(id string) bool { tr, _ := get(w, 0, transfers, id); return tr.Kept }
+		began := time.Now()
+
+		w.do(0, promise{ID: "with others", N: 1})
+		synctest.Wait()
+		if isKept("with others") {
+			t.Error("a lazy command made a turn of its own at once")
+		}
+		w.do(0, add{name: "x", n: 1})
+		if !isKept("with others") {
+			t.Error("a lazy command did not take part in the turn of another")
+		}
+		if now := time.Since(began); now != 0 {
+			t.Errorf("that took %s", now)
+		}
+
+		pass(LazyMax) // the time that the first has set
+		w.do(0, promise{ID: "alone", N: 1})
+		pass(LazyMax - time.Millisecond)
+		if isKept("alone") {
+			t.Errorf("a lazy command did not wait %s", LazyMax)
+		}
+		pass(time.Millisecond)
+		if !isKept("alone") {
+			t.Errorf("a lazy command still waits after %s", LazyMax)
+		}
+
+		w.do(0, promise{ID: "rest", N: 1})
+		if err := w.node.Rest(t.Context()); err != nil || !isKept("rest") {
+			t.Errorf("Rest: %v, kept: %v", err, isKept("rest"))
+		}
+
+		w.do(0, promise{ID: "close", N: 1})
+		synctest.Wait()
+		if isKept("close") {
+			t.Error("a lazy command made a turn of its own at once")
+		}
+		w.close()
+		w.open()
+		if !isKept("close") {
+			t.Error("a lazy command was given up by Close")
+		}
+		w.close()
+	})
+}
+
+// Rest waits for what is due now, however much it is, and not for what is due later, or is to be tried again.
+func TestRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const open = 2*PaceMax + 17
+		w := newWorld(t, 1)
+		w.machine = toy{owed: func(string, time.Time) []Effect { return nil }}
+		w.open()
+		for i := range open {
+			w.do(0, promise{ID: fmt.Sprintf("%04d", i), N: 1})
+		}
+		w.do(0, promise{ID: "later", N: 1, At: time.Now().Add(time.Hour).UnixMilli()})
+		w.close()
+
+		w.machine = toy{owed: func(id string, now time.Time) []Effect {
+			if id == "0007" {
+				return []Effect{{ToSelf: true, Command: does(func(*Turn) (any, error) { return nil, errNo })}}
+			}
+			return toy{}.Owed(w.store.writers[0], id, now)
+		}}
+		w.open()
+		if err := w.node.Rest(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		end := w.node.Position()
+		for i := range open {
+			id := fmt.Sprintf("%04d", i)
+			if tr, _ := get(w, 0, transfers, id); tr.Kept != (i != 7) {
+				t.Errorf("%s at rest: %+v", id, tr)
+			}
+		}
+		pass(time.Minute)
+		if now := w.node.Position(); now.String() != end.String() {
+			t.Errorf("at rest the log ended at %s, and then at %s", end, now)
+		}
+		w.close()
+	})
+}

@@ -89,6 +89,8 @@ type Effect struct {
 	// and may be nil. When it returns nil for a failed result, the effect is owed still and is started again
 	// after a growing delay.
 	Answer func(Result) Command
+	// Lazy: nobody waits for what Answer's command records. See LazyMax.
+	Lazy bool
 	// Landed is told what became of Answer's command, once that is durable. It runs on the goroutine of the
 	// partition that owes, and may be nil.
 	Landed func(Result)

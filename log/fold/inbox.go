@@ -1,12 +1,18 @@
 package fold
 
-import "sync"
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
 
 // ask is a command that waits, and who wants its result.
 type ask struct {
 	command Command
 	done    func(Result) // may be nil; runs on the partition's goroutine and MUST NOT block
 	door    bool
+	// lazy: nobody waits for it. It takes part in the next turn that others make, or in one of its own after LazyMax.
+	lazy bool
 }
 
 // inbox holds what a partition has been asked. Only doors are bounded: what remit itself owes is
@@ -14,16 +20,18 @@ type ask struct {
 type inbox struct {
 	doorMax int
 	wake    chan struct{} // holds one token while asks wait
+	busy    *atomic.Int64 // counts what is put; whoever takes it counts it off
 
 	mu     sync.Mutex
 	asks   []ask
 	head   int // of asks: those before it are taken
 	doors  int
+	lazing bool // a lazy one has set its time
 	closed bool
 }
 
-func newInbox(doorMax int) *inbox {
-	return &inbox{doorMax: doorMax, wake: make(chan struct{}, 1)}
+func newInbox(doorMax int, busy *atomic.Int64) *inbox {
+	return &inbox{doorMax: doorMax, busy: busy, wake: make(chan struct{}, 1)}
 }
 
 // put adds an ask, or says why not. It never blocks.
@@ -39,11 +47,32 @@ func (b *inbox) put(a ask) error {
 		b.doors++
 	}
 	b.asks = append(b.asks, a)
+	b.busy.Add(1)
+	switch {
+	case !a.lazy:
+		b.rouse()
+	case !b.lazing:
+		b.lazing = true
+		time.AfterFunc(LazyMax, b.lazed)
+	}
+	return nil
+}
+
+// rouse wakes the partition.
+func (b *inbox) rouse() {
 	select {
 	case b.wake <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// lazed is called when a lazy ask has waited long enough, if it still waits.
+func (b *inbox) lazed() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.lazing = false; len(b.asks) > b.head {
+		b.rouse()
+	}
 }
 
 // take moves up to max asks into buf, oldest first.
@@ -67,10 +96,7 @@ func (b *inbox) take(buf []ask, max int) []ask {
 		}
 	}
 	if rest > 0 {
-		select {
-		case b.wake <- struct{}{}:
-		default:
-		}
+		b.rouse()
 	}
 	return buf
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -36,10 +37,14 @@ type loop struct {
 	paced   time.Time
 	again   retries
 	waiting map[string]bool // the keys in again
+	behind  bool            // due rows wait that could have been started by now; counted in Node.busy
 }
 
 func newLoop(n *Node, p int32) *loop {
-	l := &loop{n: n, p: p, part: log.Partition{Topic: n.opts.Topic, Index: p}, store: n.opts.Store, inbox: newInbox(n.opts.QueueMax), waiting: map[string]bool{}}
+	l := &loop{n: n, p: p, part: log.Partition{Topic: n.opts.Topic, Index: p}, store: n.opts.Store, waiting: map[string]bool{}}
+	l.inbox = newInbox(n.opts.QueueMax, &n.busy)
+	l.behind = true // until it has looked
+	n.busy.Add(1)
 	l.turn = Turn{core: l.part, rows: newOverlay(l.store.writers[p]), apply: n.apply}
 	return l
 }
@@ -139,7 +144,7 @@ func (l *loop) run() {
 	defer l.drain()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	if err := l.guard(func() error { l.lookAhead(); return nil }); err != nil {
+	if err := l.guard(func() error { l.lookAhead(); l.rest(0); return nil }); err != nil {
 		l.n.fail(err)
 		return
 	}
@@ -160,9 +165,30 @@ func (l *loop) run() {
 	}
 }
 
-// drain answers what still waits.
+// drain answers what still waits. What is lazy is decided first, unless the node has failed.
 func (l *loop) drain() {
-	for _, a := range append(l.asks, l.inbox.close()...) {
+	rest := append(l.asks, l.inbox.close()...)
+	l.asks = nil
+	if l.n.Err() == nil {
+		for _, a := range rest {
+			if a.lazy {
+				l.asks = append(l.asks, a)
+			}
+		}
+		rest = slices.DeleteFunc(rest, func(a ask) bool { return a.lazy })
+		err := l.guard(func() error {
+			for len(l.asks) > 0 {
+				if err := l.decide(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, log.ErrClosed) {
+			l.n.fail(err)
+		}
+	}
+	for _, a := range append(l.asks, rest...) {
 		l.answer(a, Result{Err: ErrStopped})
 	}
 	l.asks = nil
@@ -185,7 +211,21 @@ func (l *loop) step() error {
 			return err
 		}
 	}
-	return l.startDue()
+	err := l.startDue()
+	l.rest(len(l.taken))
+	return err
+}
+
+// rest counts asks as done with, now that all that follows from them has been asked.
+func (l *loop) rest(asks int) {
+	was := l.behind
+	l.behind = !l.nextDue.IsZero() && !l.nextDue.After(l.n.clock.now())
+	if was && !l.behind {
+		asks++
+	} else if l.behind && !was {
+		asks--
+	}
+	l.n.busy.Add(int64(-asks))
 }
 
 // decide takes one turn over as many asks as its bytes allow.
@@ -306,7 +346,7 @@ func (l *loop) place(t *Turn, offsets []log.Offset) {
 	for i, d := range t.delivery {
 		placed[i] = Placed{ID: d.id, Partition: d.record.Partition, Offset: offsets[i]}
 	}
-	_ = l.inbox.put(ask{command: l.n.opts.Placed(placed)}) // refused only when stopping
+	_ = l.inbox.put(ask{command: l.n.opts.Placed(placed), lazy: true}) // refused only when stopping
 }
 
 // startNew starts what the turn has made due by now, and notes what will be due.
@@ -422,7 +462,7 @@ func (l *loop) send(e Effect, key string, attempt int) {
 		}
 		switch {
 		case back != nil:
-			_ = l.inbox.put(ask{command: back, done: func(r Result) {
+			_ = l.inbox.put(ask{command: back, lazy: e.Lazy, done: func(r Result) {
 				l.owing.Add(-1)
 				if r.Err != nil {
 					l.later(key, attempt, r.Err)

@@ -17,6 +17,9 @@ import (
 const (
 	// QueueMax is how many commands of the doors may wait at one partition; past it ErrBusy.
 	QueueMax = 16384
+	// LazyMax is how long what nobody waits for waits for a turn that others make: where a delivery went, and that what was
+	// decided has been done. It saves an append of its own.
+	LazyMax = 10 * time.Millisecond
 	// OpenMax is about how many effects a partition may have under way, or waiting to be started again, while it takes
 	// commands of the doors; past it ErrBusy. It bounds what partitions ask of one another, which is not bounded otherwise.
 	OpenMax = 65536
@@ -136,6 +139,7 @@ type Node struct {
 	ctx    context.Context // of the log's reads; ends at Close
 	cancel context.CancelFunc
 	done   sync.WaitGroup
+	busy   atomic.Int64 // commands that wait, and partitions that have due rows to start; see Rest
 	failed atomic.Pointer[error]
 }
 
@@ -298,6 +302,24 @@ func (n *Node) Wait(ctx context.Context, pos log.Position) error { return n.opts
 
 // Position returns how far the rows of all partitions have come.
 func (n *Node) Position() log.Position { return n.opts.Store.Position() }
+
+// Rest returns when nothing waits to be decided, nothing that has been decided waits to be done, and nothing is due; or with the
+// error of ctx, or why the node has failed. What is due later, or waits to be tried again, is not waited for. It is for audits,
+// which compare states: when nobody asks for anything, the log does not grow after it.
+func (n *Node) Rest(ctx context.Context) error {
+	tick := time.NewTicker(LazyMax / 4)
+	defer tick.Stop()
+	for n.busy.Load() > 0 && n.Err() == nil {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-n.ctx.Done():
+			return ErrStopped
+		}
+	}
+	return n.Err()
+}
 
 // Err returns why the node has failed, or nil.
 func (n *Node) Err() error {

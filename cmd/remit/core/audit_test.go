@@ -70,6 +70,7 @@ func (w *life) activities() map[log.ID]saga.Phase {
 // audit reads the log alone, and holds it against itself and against the rows. It shares no code with the folds.
 func (w *life) audit() {
 	w.Helper()
+	w.rest()
 	balances, internal := map[string]int64{}, map[string]int64{}
 	paid, refunded := map[log.ID]saga.Begun{}, map[log.ID]int64{}
 	captured := map[log.ID]int64{}

@@ -391,11 +391,22 @@ func (w *life) settle() {
 			}
 		}
 		if open == 0 && w.delivered() {
+			w.rest()
 			return
 		}
 		if time.Now().After(deadline) {
 			w.Fatalf("seed %d: %d activities stay open", w.seed, open)
 		}
+	}
+}
+
+// rest waits until the core has written all that follows from what it was asked.
+func (w *life) rest() {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := w.c.Node.Rest(ctx); err != nil {
+		w.Fatalf("seed %d: no rest: %v", w.seed, err)
 	}
 }
 

@@ -66,17 +66,22 @@ func (f *flipped) close() {
 
 // proof is what every start must say again: each record of the log, and a digest of everything that is made of it.
 func (f *flipped) proof(ids []log.ID) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if err := f.c.Node.Rest(ctx); err != nil {
+		return "", err
+	}
 	var b strings.Builder
 	for _, topic := range []string{log.EventsTopic, log.PaymentsTopic} {
 		for p := range int32(lifePartitions) {
 			part := log.Partition{Topic: topic, Index: p}
-			_, end, err := f.l.Bounds(context.Background(), part)
+			_, end, err := f.l.Bounds(ctx, part)
 			if err != nil {
 				return "", err
 			}
 			sum := log.FingerprintOf()
 			for at := log.Offset(0); at < end; {
-				records, err := f.l.Read(context.Background(), part, at, 1<<20)
+				records, err := f.l.Read(ctx, part, at, 1<<20)
 				if err != nil {
 					return "", err
 				}
@@ -102,8 +107,6 @@ func (f *flipped) proof(ids []log.ID) (string, error) {
 		}
 		fmt.Fprintf(&b, "core/%d %d %x\n", p, at, sum)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
 	if err := f.v.Wait(ctx, f.c.Store().Position()); err != nil {
 		return "", err
 	}

@@ -108,29 +108,15 @@ func (i *inspection) run(ctx context.Context, data string) (err error) {
 	return i.addUp(views)
 }
 
-// rest waits until no money is on its way, and sums up.
+// rest waits until nothing is on its way, and sums up. When it does not come to rest in time, Broken says how it stands.
 func (i *inspection) rest(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, restMax)
+	patience, cancel := context.WithTimeout(ctx, restMax)
 	defer cancel()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		still := true
-		if err := i.sum(); err != nil {
-			return err
-		}
-		for _, n := range i.audit.Transit {
-			still = still && n == 0
-		}
-		if still {
-			break
-		}
-		select {
-		case <-tick.C:
-			continue
-		case <-ctx.Done():
-		}
-		break // Broken says how it stands
+	if err := i.core.Node.Rest(patience); err != nil && patience.Err() == nil {
+		return err
+	}
+	if err := i.sum(); err != nil {
+		return err
 	}
 	a := i.audit
 	for c, outside := range a.Outside {
