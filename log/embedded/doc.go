@@ -40,6 +40,7 @@
 //	append.go     the way in
 //	line.go       many appends, one write
 //	read.go       the way out
+//	notes.go      small rows beside the records
 //	topics.go     topics and their partitions
 //	retention.go  what is dropped, and when
 //	floor.go      refusing appends before the disk is full

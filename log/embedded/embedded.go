@@ -13,7 +13,7 @@ import (
 
 // Log is the embedded log. It implements [log.Log].
 //
-// Lock order: life, admin, giving, partition.moving; line.mu is held alone.
+// Lock order: life, noting, admin, giving, partition.moving; line.mu is held alone.
 type Log struct {
 	o     Options
 	store *store.Store
@@ -30,9 +30,10 @@ type Log struct {
 	cause   error         // why, once failed is closed
 	failed  chan struct{} // closed when nothing may be acknowledged any more
 
-	line   line       // of appends
-	giving sync.Mutex // offsets, until Pebble has the batch
-	admin  sync.Mutex // changes of topics, and trims
+	line   line         // of appends
+	noting sync.RWMutex // read: notes are being put; write: they are read
+	giving sync.Mutex   // offsets, until Pebble has the batch
+	admin  sync.Mutex   // changes of topics, and trims
 	nextID uint32
 	topics atomic.Pointer[map[string]*topic] // never changed in place
 }

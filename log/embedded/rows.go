@@ -16,6 +16,7 @@ import (
 //	topic    2 topic:4                     ->  its configuration, JSON
 //	first    3 topic:4 partition:4         ->  the first offset:8, if it is not 0
 //	next     4                             ->  the topic id to give next:4
+//	note     5 key                         ->  its value
 //
 // One Append makes one row of each of its partitions. Its key ends in the offset of its LAST record, so that one SeekGE
 // finds the row that holds an offset.
@@ -28,6 +29,7 @@ const (
 	kindTopic   = 2
 	kindFirst   = 3
 	kindNext    = 4
+	kindNote    = 5
 
 	recordsKeyLen = 17
 	lastAt        = 9 // of the key
