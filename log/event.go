@@ -149,10 +149,10 @@ func (e *Event) Validate() error {
 
 // validateForms checks the attributes that are more than strings.
 func (e *Event) validateForms() error {
-	if _, err := url.Parse(e.Source); err != nil {
+	if _, err := parseURI(e.Source); err != nil {
 		return bad("source", "%q is not a URI-reference (RFC 3986)", e.Source)
 	}
-	if u, err := url.Parse(e.DataSchema); e.DataSchema != "" && (err != nil || !u.IsAbs()) {
+	if u, err := parseURI(e.DataSchema); e.DataSchema != "" && (err != nil || !u.IsAbs()) {
 		return bad("dataschema", "%q is not an absolute URI (RFC 3986)", e.DataSchema)
 	}
 	if err := checkContentType(e.DataContentType); err != nil {
@@ -167,6 +167,21 @@ func (e *Event) validateForms() error {
 		return err
 	}
 	return checkTime("recordedtime", e.RecordedTime)
+}
+
+var errURI = errors.New("log: not a URI-reference")
+
+// parseURI is url.Parse for a URI-reference of RFC 3986, section 2, alone: url.Parse takes spaces and what is not ASCII.
+func parseURI(s string) (*url.URL, error) {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', strings.IndexByte("-._~:/?#[]@!$&'()*+,;=", c) >= 0:
+		case c == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
+		default:
+			return nil, errURI
+		}
+	}
+	return url.Parse(s)
 }
 
 // validateExtensions returns how many bytes they take.

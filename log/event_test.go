@@ -445,7 +445,12 @@ func TestValidate(t *testing.T) {
 		{"nothing", func(*log.Event) {}, nil, ""},
 		{"no id", func(e *log.Event) { e.ID = "" }, log.ErrNotEvent, "id"},
 		{"source", func(e *log.Event) { e.Source = "http://[::1" }, log.ErrNotEvent, "source"},
+		{"source with a space", func(e *log.Event) { e.Source = "a b" }, log.ErrNotEvent, "source"},
+		{"source beyond ASCII", func(e *log.Event) { e.Source = "/é" }, log.ErrNotEvent, "source"},
+		{"source with half an escape", func(e *log.Event) { e.Source = "/a?b%2" }, log.ErrNotEvent, "source"},
+		{"source with all there is", func(e *log.Event) { e.Source = "a-.+1://_~u:p@[::1]:80/!$&'()*,;=%2f?q[]#f" }, nil, ""},
 		{"schema", func(e *log.Event) { e.DataSchema = "/relative" }, log.ErrNotEvent, "dataschema"},
+		{"schema with a space", func(e *log.Event) { e.DataSchema = "http://example.com/a b" }, log.ErrNotEvent, "dataschema"},
 		{"content type", func(e *log.Event) { e.DataContentType = "text/" }, log.ErrNotEvent, "datacontenttype"},
 		{"event in event", func(e *log.Event) { e.DataContentType = " Application/CloudEvents+JSON" }, log.ErrNotEvent, "datacontenttype"},
 		{"time", func(e *log.Event) { e.Time = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC) }, log.ErrNotEvent, "time"},
@@ -896,6 +901,14 @@ func anEvent(r *rand.Rand) log.Event {
 // plainEvent makes an event of characters that HTTP needs no encoding for.
 func plainEvent(r *rand.Rand) log.Event { return eventOf(r, []string{"a", "Z", "0", "-", ".", "~"}) }
 
+// uriLetter drops the letters that no URI has as they are.
+func uriLetter(r rune) rune {
+	if r > '~' || strings.ContainsRune(` %"\<`, r) {
+		return -1
+	}
+	return r
+}
+
 func eventOf(r *rand.Rand, letters []string) log.Event {
 	word := func() string {
 		var b strings.Builder
@@ -918,7 +931,7 @@ func eventOf(r *rand.Rand, letters []string) log.Event {
 		return t.Truncate([]time.Duration{1, time.Microsecond, time.Millisecond, time.Second}[r.IntN(4)])
 	}
 	e := log.Event{
-		ID: "i" + word(), Source: "/" + strings.NewReplacer(" ", "", "%", "", `"`, "", "\u00a0", "").Replace(word()), Type: "t" + word(),
+		ID: "i" + word(), Source: "/" + strings.Map(uriLetter, word()), Type: "t" + word(),
 		Subject: maybe(func() string { return "s" + word() }), Time: clock(), Key: maybe(word), Correlation: maybe(word), Causation: maybe(word),
 		TraceParent: maybe(word), RecordedTime: clock(), DataSchema: maybe(func() string { return "http://example.com/schema" }),
 		DataContentType: maybe(func() string {
