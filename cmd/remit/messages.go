@@ -70,6 +70,7 @@ func newMessagesSend(a *app) *cobra.Command {
 	f.StringVar(&s.checkAfter, "check-after", "", "ask the producer so long after now if it stays silent, such as 30s")
 	f.BoolVar(&s.commit, "commit", false, "commit it at once")
 	needed(c, "producer", "type")
+	c.MarkFlagsMutuallyExclusive("deliver-at", "deliver-after")
 	return c
 }
 

@@ -121,7 +121,7 @@ var Codes = []CodeInfo{
 	{CodeTooLarge, http.StatusRequestEntityTooLarge, false, "Too large",
 		"A body, and a line of NDJSON, is at most 1 MiB. Send less, or in pieces."},
 	{CodeUnsupportedMediaType, http.StatusUnsupportedMediaType, false, "Unsupported media type",
-		"The call takes another `Content-Type`; `detail` says which."},
+		"The call takes another `Content-Type`, UTF-8, or a body without a `Content-Encoding`; `detail` says which."},
 	{CodeTooMany, http.StatusTooManyRequests, true, "Too many at once",
 		"More is open than remit takes on. Wait for `Retry-After`, then repeat with the same id."},
 	{CodeInternal, http.StatusInternalServerError, true, "A fault of remit's",

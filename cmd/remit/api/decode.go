@@ -8,6 +8,7 @@ import (
 	"mime"
 	"net/http"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -67,6 +68,9 @@ func decodeBody(w http.ResponseWriter, r *http.Request, v any, optional bool) er
 
 // readBody reads the whole body, at most BodyMax of it, within bodyTimeout.
 func readBody(w http.ResponseWriter, r *http.Request, b *bytes.Buffer) error {
+	if err := checkEncoding(w, r); err != nil {
+		return err
+	}
 	rc := http.NewResponseController(w)
 	_ = rc.SetReadDeadline(time.Now().Add(bodyTimeout)) // not every writer can; the body is then read without
 	_, err := b.ReadFrom(http.MaxBytesReader(w, r.Body, BodyMax))
@@ -82,21 +86,30 @@ func readBody(w http.ResponseWriter, r *http.Request, b *bytes.Buffer) error {
 	return nil
 }
 
-// CheckContentType answers 415 unless the request's Content-Type is one of types. Parameters
-// (charset) are not looked at: JSON is UTF-8.
-func CheckContentType(r *http.Request, types ...string) error {
-	got := r.Header.Get("Content-Type")
-	for _, t := range types {
-		if got == t {
-			return nil
-		}
-	}
-	if media, _, err := mime.ParseMediaType(got); err == nil {
-		for _, t := range types {
-			if media == t {
-				return nil
+// checkEncoding answers 415 for a body in a content coding, such as gzip: none is undone here.
+func checkEncoding(w http.ResponseWriter, r *http.Request) error {
+	for _, value := range r.Header.Values("Content-Encoding") {
+		for coding := range strings.SplitSeq(value, ",") {
+			if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+				w.Header().Set("Accept-Encoding", "identity") // RFC 9110, section 15.5.16
+				return NewProblem(CodeUnsupportedMediaType, "send the body as it is; this call was sent with Content-Encoding: %s, and remit takes identity alone", coding)
 			}
 		}
+	}
+	return nil
+}
+
+// CheckContentType answers 415 unless the request's Content-Type is one of types, in UTF-8: JSON is nothing else.
+func CheckContentType(r *http.Request, types ...string) error {
+	got := r.Header.Get("Content-Type")
+	if slices.Contains(types, got) {
+		return nil
+	}
+	if media, parameters, err := mime.ParseMediaType(got); err == nil && slices.Contains(types, media) {
+		if charset, given := parameters["charset"]; given && !strings.EqualFold(charset, "utf-8") {
+			return NewProblem(CodeUnsupportedMediaType, "send it in UTF-8; this call was sent with charset %s", charset)
+		}
+		return nil
 	}
 	if got == "" {
 		got = "nothing"

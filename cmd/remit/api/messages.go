@@ -56,7 +56,7 @@ type Message struct {
 	Producer string `json:"producer,omitzero"`
 	Key      string `json:"key"`
 	State    string `json:"state"`
-	// Event is the CloudEvent as it is, or will be, delivered. Answers of decisions and of batches leave it out.
+	// Event is the CloudEvent as it is, or will be, delivered. Answers of decisions leave it out, and the history.
 	Event       jsontext.Value `json:"event,omitzero"`
 	Checks      int            `json:"checks"`
 	NextCheckAt Time           `json:"nextCheckAt,omitzero"`
@@ -181,6 +181,9 @@ func (h *half) takeOptions(e *log.Event) error {
 		}
 		*to = d.Milliseconds()
 	}
+	if options[optionDeliverAt] != "" && options[optionDeliverAfter] != "" {
+		return invalidField(optionDeliverAfter, "deliverat says when already; give one of the two")
+	}
 	return nil
 }
 
@@ -283,7 +286,6 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 			return res.err
 		}
 		status, message := res.message.answer()
-		message.Event = h.prepared.Event
 		if res.message.Replayed {
 			w.Header().Set(ReplayedHeader, "true")
 		}
@@ -298,21 +300,22 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 type prepared struct {
 	broker.Outcome
 	name     string
+	event    []byte // as it was sent now; the same as was prepared but for what is no part of its meaning
 	position log.Position
 }
 
-// answer is how a half message is answered where it was asked for.
+// answer is how a half message is answered where it was asked for. What became of one that has ended is a matter of the view.
 func (p prepared) answer() (int, Message) {
 	message := newMessage(p.ID, p.Message)
-	message.Name = p.name
-	switch {
-	case !p.Replayed:
-		return http.StatusCreated, message
-	case p.Message.State.Final():
+	message.Name, message.Event = p.name, p.event
+	if p.Message.State.Final() {
 		return http.StatusOK, message
-	default:
+	}
+	message.Event, message.History = p.Message.Event, openHistory(p.Message)
+	if p.Replayed {
 		return http.StatusAccepted, message
 	}
+	return http.StatusCreated, message
 }
 
 // prepare stores a half message: it claims the name if the caller brought no id. done runs on a partition's goroutine.
@@ -351,7 +354,7 @@ func (m *Messages) submit(h half, claimed log.Position, done func(prepared, erro
 			done(prepared{}, res.Err)
 			return
 		}
-		done(prepared{res.Answer.(broker.Outcome), h.prepared.Name, claimed.Merge(res.Position())}, nil)
+		done(prepared{res.Answer.(broker.Outcome), h.prepared.Name, h.prepared.Event, claimed.Merge(res.Position())}, nil)
 	})
 	if err != nil {
 		done(prepared{}, err)
@@ -551,12 +554,17 @@ func openMessage(id log.ID, row broker.Message) (Message, error) {
 	if err != nil {
 		return message, fmt.Errorf("api: message %s: %w", id, err)
 	}
-	message.Name, message.Event = nameOf(&e), row.Event
-	message.History = []Step{{At: message.PreparedAt, Type: broker.Prepared{}.EventType(), By: row.Producer}}
-	if row.DecidedMs > 0 {
-		message.History = append(message.History, Step{At: message.DecidedAt, Type: broker.Committed{}.EventType(), By: row.By, Detail: row.Reason})
-	}
+	message.Name, message.Event, message.History = nameOf(&e), row.Event, openHistory(row)
 	return message, nil
+}
+
+// openHistory is the history of a message that has not ended.
+func openHistory(row broker.Message) []Step {
+	history := []Step{{At: timeOf(row.PreparedMs), Type: broker.Prepared{}.EventType(), By: row.Producer}}
+	if row.DecidedMs > 0 {
+		history = append(history, Step{At: timeOf(row.DecidedMs), Type: broker.Committed{}.EventType(), By: row.By, Detail: row.Reason})
+	}
+	return history
 }
 
 func viewedMessage(x transactions.Message) Message {

@@ -49,6 +49,9 @@ func Stream(w http.ResponseWriter, r *http.Request, member string, begin func(*L
 	if err := CheckContentType(r, NDJSONType); err != nil {
 		return err
 	}
+	if err := checkEncoding(w, r); err != nil {
+		return err
+	}
 	s := newStream(w, r, member, begin)
 	defer s.cancel()
 	defer s.stopOnDrain()()

@@ -15,7 +15,7 @@ type row struct {
 	name   string
 	method string // POST unless given
 	path   string
-	head   string // one header line
+	head   string // header lines
 	body   string
 	status int
 	want   []string // parts of the body
@@ -28,11 +28,7 @@ func (r row) run(t *testing.T, w *world) {
 	if method == "" {
 		method = "POST"
 	}
-	var head []string
-	if r.head != "" {
-		head = append(head, r.head)
-	}
-	a := w.call(method, r.path, r.body, head...)
+	a := w.call(method, r.path, r.body, strings.Split(r.head, "\n")...)
 	if a.status != r.status {
 		t.Errorf("%s: status %d, want %d: %s", r.name, a.status, r.status, a.body)
 	}
@@ -160,6 +156,12 @@ func TestPaymentsAndAccounts(t *testing.T) {
 		{name: "reference too long", path: "/v1/payments", body: pay("p2", `,"reference":"`+strings.Repeat("x", 513)+`"`), status: 400, want: []string{`"field":"reference"`}},
 		{name: "too large", path: "/v1/payments", body: pay("p2", `,"reference":"`+strings.Repeat("x", 1<<20)+`"`), status: 413, want: []string{`"code":"too_large"`}},
 		{name: "media type", path: "/v1/payments", head: "Content-Type: text/plain", body: pay("p2", ""), status: 415, want: []string{`"code":"unsupported_media_type"`}},
+		{name: "charset", path: "/v1/payments", head: "Content-Type: application/json; charset=ISO-8859-1", body: pay("p2", ""), status: 415, want: []string{`"code":"unsupported_media_type"`, "ISO-8859-1"}},
+		{name: "encoding", path: "/v1/payments", head: "Content-Encoding: gzip", body: pay("p2", ""), status: 415, want: []string{`"code":"unsupported_media_type"`, "gzip"}, sent: "Accept-Encoding: identity"},
+		{name: "encoding of an optional body", path: "/v1/payments/p1/void", head: "Content-Encoding: identity, br", body: "{}", status: 415, want: []string{"br"}},
+		{name: "encoding of a batch", path: "/v1/payments:batch", head: "Content-Encoding: gzip\nContent-Type: application/x-ndjson", body: pay("p2", ""), status: 415, want: []string{"gzip"}},
+		{name: "charset of a batch", path: "/v1/payments:batch", head: "Content-Type: application/x-ndjson; charset=utf-16", body: pay("p2", ""), status: 415, want: []string{"utf-16"}},
+		{name: "UTF-8, as it is", path: "/v1/payments", head: "Content-Type: application/json; charset=UTF-8\nContent-Encoding: identity", body: pay("p1", `,"reference":"order 7"`), status: 200, sent: replayed},
 		{name: "wait too long", path: "/v1/payments?wait=2m", body: pay("p2", ""), status: 400, want: []string{`"parameter":"wait"`}},
 		{name: "refused", path: "/v1/payments", body: `{"id":"r1","payer":"alice","payee":"shop","amount":"1000","currency":"USD"}`, status: 402, want: []string{`"code":"refused"`, `"payment":{"id":"`, `"state":"refused"`, `"reason":"insufficient_funds"`, `"name":"r1"`}},
 		{name: "refused for ever", path: "/v1/payments", body: `{"id":"r1","payer":"alice","payee":"shop","amount":"1000","currency":"USD"}`, status: 402, want: []string{`"reason":"insufficient_funds"`}, sent: replayed},
@@ -303,6 +305,9 @@ func TestTopicsAndProducers(t *testing.T) {
 		{name: "one of a batch is wrong", path: "/v1/topics/orders/events", head: "Content-Type: application/cloudevents-batch+json", body: `[` + event("e2", "") + `,{"specversion":"1.0"}]`, status: 400, want: []string{"event 2 of the batch"}},
 		{name: "no event", path: "/v1/topics/orders/events", body: `{"n":1}`, status: 400, want: []string{`"field":"specversion"`, "Ce-Id"}},
 		{name: "another format", path: "/v1/topics/orders/events", head: "Content-Type: application/cloudevents+avro", body: `x`, status: 415, want: []string{`"code":"unsupported_media_type"`}},
+		{name: "a coding", path: "/v1/topics/orders/events", head: structured + "\nContent-Encoding: gzip", body: event("e4", ""), status: 415, want: []string{`"code":"unsupported_media_type"`}},
+		{name: "a charset", path: "/v1/topics/orders/events", head: structured + "; charset=utf-16", body: event("e4", ""), status: 415},
+		{name: "source is no URI-reference", path: "/v1/topics/orders/events", head: structured, body: strings.Replace(event("e4", ""), "/orders", "a b", 1), status: 400, want: []string{`"field":"source"`}},
 		{name: "an option of messages", path: "/v1/topics/orders/events", head: structured, body: event("e4", `,"deliverafter":"1h"`), status: 400, want: []string{`"field":"deliverafter"`, "/messages"}},
 		{name: "to no topic", path: "/v1/topics/nothing/events", head: structured, body: event("e1", ""), status: 404, want: []string{`"code":"unknown_topic"`}},
 		{name: "to remit's own", path: "/v1/topics/remit.events/events", head: structured, body: event("e1", ""), status: 403, want: []string{`"code":"forbidden"`}},
@@ -356,12 +361,14 @@ func TestMessages(t *testing.T) {
 		{name: "other data", path: post, head: structured, body: event("m1", `,"data":{"a":1}`), status: 409, want: []string{`"code":"content_mismatch"`, `"field":"data"`}},
 		{name: "other subject", path: post, head: structured, body: event("m1", `,"data":{"a":1,"b":2},"subject":"s"`), status: 409, want: []string{`"field":"subject"`}},
 		{name: "later", path: post, head: structured, body: event("m1", `,"data":{"a":1,"b":2},"deliverafter":"1h"`), status: 409, want: []string{`"field":"deliverafter"`}},
-		{name: "own id", path: post, head: structured, body: with(one), status: 201, want: []string{`"id":"` + one + `"`, `"key":"k"`, `"event":{"specversion":"1.0"`, `"name":"/orders x` + one + `"`}},
+		{name: "own id", path: post, head: structured, body: with(one), status: 201, want: []string{`"id":"` + one + `"`, `"key":"k"`, `"event":{"specversion":"1.0"`, `"name":"/orders x` + one + `"`, `"history":[{"at":"`}},
 		{name: "own id again", path: post, head: structured, body: with(one), status: 202, sent: replayed},
 		{name: "own id, other content", path: post, head: structured, body: strings.Replace(with(one), `"a":1`, `"a":2`, 1), status: 409, want: []string{`"field":"data"`}},
 		{name: "wrong slot", path: post, head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+otherSlot("k")+`"`), status: 400, want: []string{`"code":"wrong_slot"`}},
 		{name: "remitid is no id", path: post, head: structured, body: event("m2", `,"remitid":"x"`), status: 400, want: []string{`"code":"invalid_id"`, `"field":"remitid"`}},
 		{name: "deliverat is no time", path: post, head: structured, body: event("m2", `,"deliverat":"x"`), status: 400, want: []string{`"field":"deliverat"`}},
+		{name: "deliverat and deliverafter", path: post, head: structured, body: event("m2", `,"deliverat":"2027-01-01T00:00:00Z","deliverafter":"1s"`), status: 400, want: []string{`"code":"invalid_field"`, `"field":"deliverafter"`, "one of the two"}},
+		{name: "source is no URI-reference", path: post, head: structured, body: strings.Replace(event("m2", ""), "/orders", "a b", 1), status: 400, want: []string{`"code":"invalid_field"`, `"field":"source"`}},
 		{name: "checkafter is no duration", path: post, head: structured, body: event("m2", `,"checkafter":"x"`), status: 400, want: []string{`"field":"checkafter"`}},
 		{name: "no producer", path: "/v1/topics/orders/messages", head: structured, body: event("m2", ""), status: 400, want: []string{`"parameter":"producer"`}},
 		{name: "unknown producer", path: "/v1/topics/orders/messages?producer=x", head: structured, body: event("m2", ""), status: 404, want: []string{`"code":"unknown_producer"`}},
@@ -406,6 +413,13 @@ func TestMessages(t *testing.T) {
 	}
 	if a.header.Get(api.PositionHeader) == "" {
 		t.Error("no position in the trailer")
+	}
+	// A line is answered as the single call is.
+	first, _, _ := strings.Cut(a.body, "\n")
+	for _, want := range []string{`"name":"/orders x` + two + `"`, `"event":{"specversion":"1.0"`, `"history":[{"at":"`} {
+		if !strings.Contains(first, want) {
+			t.Errorf("%s\nhas no %s", first, want)
+		}
 	}
 	w.must(404, "POST", "/v1/topics/orders/messages:batch?producer=x", lines, "Content-Type: application/x-ndjson")
 }

@@ -84,8 +84,9 @@ func (w *world) call(method, path, body string, head ...string) answer {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	for _, line := range head {
-		name, value, _ := strings.Cut(line, ": ")
-		req.Header.Set(name, value)
+		if name, value, ok := strings.Cut(line, ": "); ok {
+			req.Header.Set(name, value)
+		}
 	}
 	resp, err := w.server.Client().Do(req)
 	if err != nil {
