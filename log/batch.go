@@ -14,7 +14,7 @@ import (
 //
 //	 0  int64   base offset            -- outside the checksum: a log gives it after encoding
 //	 8  int32   length of what follows
-//	12  int32   partition leader epoch -- outside the checksum: -1
+//	12  int32   partition leader epoch -- outside the checksum: -1, or what the log gives
 //	16  int8    magic: 2
 //	17  uint32  CRC32C of all from 21 on
 //	21  int16   attributes: 0-2 compression, 3 time is the log's, 4 transactional, 5 control
@@ -44,9 +44,10 @@ const (
 
 	batchMagic = 2
 
-	compressionMask = 0x07
-	logTimeBit      = 0x08
-	controlBit      = 0x20
+	compressionMask  = 0x07
+	logTimeBit       = 0x08
+	transactionalBit = 0x10
+	controlBit       = 0x20
 )
 
 // BatchOverhead is the length of a batch's header, in bytes.
@@ -181,7 +182,7 @@ func (b Batch) check() error {
 		return fmt.Errorf("%w: offset %d: checksum %08x, want %08x", ErrBadBatch, b.Base(), got, want)
 	}
 	count, last := b.Count(), int(b.Last()-b.Base())
-	if b.Base() < 0 || last < 0 || count < 1 || count > last+1 || count > len(b)-batchRecordsAt {
+	if b.Base() < 0 || last < 0 || count < 1 || count > last+1 || !b.compressed() && count > len(b)-batchRecordsAt {
 		return fmt.Errorf("%w: offset %d: %d records over %d offsets in %d bytes", ErrBadBatch, b.Base(), count, last+1, len(b))
 	}
 	return nil
@@ -192,6 +193,18 @@ func (b Batch) Base() Offset { return Offset(binary.BigEndian.Uint64(b)) }
 
 // SetBase gives the batch its place; the checksum does not cover it.
 func (b Batch) SetBase(o Offset) { binary.BigEndian.PutUint64(b, uint64(o)) }
+
+// Epoch returns the leader epoch that the log gave, -1 if none.
+func (b Batch) Epoch() int32 { return int32(binary.BigEndian.Uint32(b[batchEpochAt:])) }
+
+// SetEpoch says under which leader epoch the batch was written; the checksum does not cover it.
+func (b Batch) SetEpoch(e int32) { binary.BigEndian.PutUint32(b[batchEpochAt:], uint32(e)) }
+
+// Producer returns who made the batch, and the sequence of its first record; -1, -1 and -1 if no idempotent producer did.
+func (b Batch) Producer() (id int64, epoch int16, sequence int32) {
+	be := binary.BigEndian
+	return int64(be.Uint64(b[batchProducerAt:])), int16(be.Uint16(b[batchEpoch2At:])), int32(be.Uint32(b[batchSequenceAt:]))
+}
 
 // Last returns the offset of the last record.
 func (b Batch) Last() Offset {
@@ -208,15 +221,12 @@ func (b Batch) attributes() uint16 { return binary.BigEndian.Uint16(b[batchAttri
 
 // AppendRecords decodes the records of b at offset from and after, as records of partition p, to dst.
 // They alias b: who calls must own it. It stops after the record with which the records
-// decoded here exceed maxBytes. Errors match [ErrBadBatch]; compressed batches are not read.
+// decoded here exceed maxBytes. Errors match [ErrBadBatch].
 func (b Batch) AppendRecords(dst []Record, p Partition, from Offset, maxBytes int) ([]Record, error) {
-	if c := b.attributes() & compressionMask; c != 0 {
-		return dst, fmt.Errorf("%w: offset %d: compressed (codec %d); send it uncompressed", ErrBadBatch, b.Base(), c)
+	d, err := b.reader()
+	if err != nil {
+		return dst, err
 	}
-	if b.attributes()&controlBit != 0 {
-		return dst, fmt.Errorf("%w: offset %d: a control batch carries no records", ErrBadBatch, b.Base())
-	}
-	d := recordReader{batch: b, rest: b[batchRecordsAt:], left: b.Count(), previous: -1}
 	if len(dst) == 0 {
 		dst = growFor(dst, min(b.Count(), int(b.Last()-from)+1))
 	}
@@ -232,10 +242,7 @@ func (b Batch) AppendRecords(dst []Record, p Partition, from Offset, maxBytes in
 			maxBytes -= before - len(d.rest)
 		}
 	}
-	if d.left == 0 && len(d.rest) > 0 {
-		return dst, fmt.Errorf("%w: offset %d: %d bytes after the last record", ErrBadBatch, b.Base(), len(d.rest))
-	}
-	return dst, nil
+	return dst, d.end()
 }
 
 func growFor(dst []Record, n int) []Record {
@@ -245,9 +252,28 @@ func growFor(dst []Record, n int) []Record {
 	return make([]Record, 0, n)
 }
 
+// recordLenMin is the length of a record with nothing in it.
+const recordLenMin = 7
+
+// reader returns a reader of the records of b, which it decompresses.
+func (b Batch) reader() (*recordReader, error) {
+	if b.attributes()&controlBit != 0 {
+		return nil, fmt.Errorf("%w: offset %d: a control batch carries no records", ErrBadBatch, b.Base())
+	}
+	records, err := b.decompress()
+	if err != nil {
+		return nil, fmt.Errorf("%w: offset %d: %v", ErrBadBatch, b.Base(), err)
+	}
+	if b.Count() > len(records)/recordLenMin {
+		return nil, fmt.Errorf("%w: offset %d: %d records in %d bytes", ErrBadBatch, b.Base(), b.Count(), len(records))
+	}
+	return &recordReader{batch: b, size: len(records), rest: records, left: b.Count(), previous: -1}, nil
+}
+
 // recordReader walks the records of one batch.
 type recordReader struct {
 	batch    Batch
+	size     int // of all records
 	rest     []byte
 	left     int
 	previous int64 // offset delta of the record before
@@ -280,6 +306,14 @@ func (d *recordReader) next(from Offset) (Record, error) {
 	return r, nil
 }
 
+// end: after the last record there is nothing.
+func (d *recordReader) end() error {
+	if d.left == 0 && len(d.rest) > 0 {
+		return fmt.Errorf("%w: offset %d: %d bytes after the last record", ErrBadBatch, d.batch.Base(), len(d.rest))
+	}
+	return nil
+}
+
 func (d *recordReader) body(r *Record) {
 	r.Key, r.Value = d.varbytes(), d.varbytes()
 	n := d.varint()
@@ -301,7 +335,7 @@ func (d *recordReader) body(r *Record) {
 // room returns space for n headers, from one allocation for many records.
 func (d *recordReader) room(n int) []Header {
 	if cap(d.headers)-len(d.headers) < n {
-		d.headers = make([]Header, 0, max(n, min(n*d.left, (len(d.batch)-batchRecordsAt)/2)))
+		d.headers = make([]Header, 0, max(n, min(n*d.left, d.size/2)))
 	}
 	at := len(d.headers)
 	d.headers = d.headers[:at+n]

@@ -165,7 +165,8 @@ func TestBatchRefuses(t *testing.T) {
 		"magic":      {flip(good, 16), "magic"},
 		"flipped":    {flip(good, len(good)-1), "checksum"},
 		"length":     {flip(good, 8), "says"},
-		"compressed": {kmsgBatch(rs, 2), "compressed (codec 2)"},
+		"snappy":     {kmsgBatch(rs, 2), "snappy"},
+		"codec":      {kmsgBatch(rs, 5), "codec 5 is not known"},
 		"control":    {kmsgBatch(rs, 0x20), "control"},
 	} {
 		b, _, err := ParseBatch(c.raw)
@@ -208,6 +209,9 @@ func FuzzBatch(f *testing.F) {
 	f.Add([]byte(encode(3, someRecords()[:3])))
 	f.Add([]byte(encode(0, []Record{{Value: []byte("x")}})))
 	f.Add(kmsgBatch(someRecords()[:2], 8))
+	for _, codec := range codecs {
+		f.Add([]byte(compress(f, encode(0, someRecords()), codec)))
+	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		if len(raw) >= batchRecordsAt { // let the fuzzer past the checksum and the length
 			raw = bytes.Clone(raw)
@@ -218,7 +222,11 @@ func FuzzBatch(f *testing.F) {
 		if err != nil {
 			return
 		}
+		checked := Batch(bytes.Clone(b)).CheckClient(batchNow)
 		rs, err := b.AppendRecords(nil, Partition{"t", 0}, 0, 1<<30)
+		if err != nil && checked == nil {
+			t.Fatal("a batch that passes the check is not read:", err)
+		}
 		if err != nil || len(rs) != b.Count() || len(rs) != int(b.Last()-b.Base())+1 || tooFar(rs) {
 			return
 		}
