@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/remitlog/remit/cmd/remit/api"
 )
@@ -105,6 +106,9 @@ type apiError struct {
 	Detail    string `json:"detail"`
 	Retryable bool   `json:"retryable"`
 	RequestID string `json:"requestId"`
+	// Payment and Refund are what was refused, with 402.
+	Payment jsontext.Value `json:"payment"`
+	Refund  jsontext.Value `json:"refund"`
 }
 
 // Error says what was wrong and what to do, then how to find it again.

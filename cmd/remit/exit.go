@@ -7,6 +7,7 @@ import (
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/log/registry"
 )
 
 // The exit codes. Scripts rely on them.
@@ -54,6 +55,8 @@ func exitCode(err error) int {
 		return exitBroken
 	case errors.As(err, new(*fold.StoreError)): // it is made again from the log at the next start
 		return exitUnavailable
+	case errors.Is(err, registry.ErrPartitions): // --partitions is not what it was
+		return exitUsage
 	case errors.Is(err, log.ErrCorrupt): // what was acknowledged is not there: the first of all invariants
 		return exitBroken
 	case errors.Is(err, log.ErrLocked), errors.Is(err, log.ErrTopicExists):

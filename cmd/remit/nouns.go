@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/spf13/cobra"
 
 	"github.com/remitlog/remit/cmd/remit/api"
@@ -55,9 +57,24 @@ func one[T any](ctx context.Context, a *app, method, path string, in any, column
 	}
 	var out T
 	if _, err := c.call(ctx, method, path, in, &out); err != nil {
-		return err
+		return errors.Join(err, a.printRefused(err))
 	}
 	return printOne(a, out, columns...)
+}
+
+// printRefused prints a payment or refund that was refused for programs to read: that is an outcome, and is on remit's record. A table has
+// the error's words alone.
+func (a *app) printRefused(err error) error {
+	e, ok := errors.AsType[*apiError](err)
+	if !ok || e.Status != http.StatusPaymentRequired || a.format == "table" {
+		return nil
+	}
+	for _, refused := range []jsontext.Value{e.Payment, e.Refund} {
+		if refused != nil {
+			return printOne(a, refused)
+		}
+	}
+	return nil
 }
 
 // listed prints a list of the server's, page by page, up to --limit items; all of them if that is 0.

@@ -12,9 +12,11 @@ import (
 )
 
 // startServer runs remit in a directory of its own, and returns its address.
-func startServer(t *testing.T) string {
+func startServer(t *testing.T) string { return startServerIn(t, t.TempDir()) }
+
+func startServerIn(t *testing.T, data string) string {
 	t.Helper()
-	config := Config{Data: t.TempDir(), Partitions: 4, AutoCreateTopics: true}
+	config := Config{Data: data, Partitions: 4, AutoCreateTopics: true}
 	n, err := open(t.Context(), config, nodeDeps{Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { t.Errorf("failed: %v", err) }})
 	if err != nil {
 		t.Fatal(err)
@@ -68,6 +70,7 @@ func TestNouns(t *testing.T) {
 		{"payments pay --payer alice --payee shop --amount 1 --currency EUR", exitOK, "state     paid", "the id is"},
 		{"payments pay --id order-1 --payer alice --payee shop --amount 13 --currency EUR", exitConflict, "", "content_mismatch"},
 		{"payments pay --id order-2 --payer alice --payee shop --amount 1000 --currency EUR", exitError, "", "does not have that much|refused, 402"},
+		{"payments pay --id order-2 --payer alice --payee shop --amount 1000 --currency EUR -o json", exitError, `{"id":"|"name":"order-2","state":"refused"|"reason":"insufficient_funds"|}` + "\n", "refused, 402"},
 		{"payments pay --payer alice", exitUsage, "", "required flag(s)"},
 		{"payments pay --id h1 --payer alice --payee shop --amount 5 --currency EUR --capture manual --hold-for 1h", exitOK, "held", ""},
 		{"payments pay --id h2 --payer alice --payee shop --amount 5 --currency EUR --capture manual", exitOK, "held", ""},
@@ -76,6 +79,9 @@ func TestNouns(t *testing.T) {
 		{"payments void h2", exitOK, "voided", ""},
 		{"payments capture h2", exitConflict, "", "already_decided"},
 		{"payments refund order-1 --id f1 --amount 2.50", exitOK, "amount   2.50 EUR", ""},
+		{"accounts withdraw shop --id w1 --amount 14", exitOK, "balance  0.00", ""},
+		{"payments refund order-1 --id f2 --amount 5 -o jsonl", exitError, `{"id":"|"name":"f2"|"state":"refused"|"reason":"insufficient_funds"`, "insufficient_funds, 402"},
+		{"accounts deposit shop --id d1 --amount 14", exitOK, "balance  14.00", ""},
 		{"payments refunds order-1", exitOK, "f1|2.50 EUR", ""},
 		{"payments get order-1", exitOK, "refunded   2.50|reference  cart", ""},
 		{"payments get order-9", exitNotFound, "", "not_found, 404"},
@@ -89,7 +95,8 @@ func TestNouns(t *testing.T) {
 		{"story nothing", exitNotFound, "", "nothing is called"},
 		{"activities get order-1", exitOK, "kind     payment|confirmed", ""},
 		{"activities list --state cancelled", exitOK, "order-2", ""},
-		{"views status", exitOK, "transactions|consumerrecords|merchantquery", ""},
+		{"views status", exitOK, "POSITION\n|transactions|consumerrecords|merchantquery", ""},
+		{"views status --digest", exitOK, "DIGEST\n|transactions", ""},
 		{"views status --digest -o json", exitOK, `"digest":"`, ""},
 		{"views query transaction order-1", exitOK, "state      paid|WHAT|remit.activity.decided.v1", ""},
 		{"views query records alice --kind payment", exitOK, "payment|shop|12.50 EUR", ""},
@@ -105,6 +112,7 @@ func TestNouns(t *testing.T) {
 		{"producers get shop", exitOK, "http://127.0.0.1:1/check", ""},
 		{"producers list", exitOK, "shop", ""},
 		{`messages send orders --producer shop --type order.placed --id m1 --key k --data {"n":1} --commit`, exitOK, "state     delivered", ""},
+		{"messages send orders --producer shop --type order.placed --deliver-at 2027-01-01T00:00:00Z --deliver-after 1s", exitUsage, "", "deliver-at deliver-after"},
 		{`messages send orders --producer shop --type order.placed --id m2 --key k`, exitOK, "state     prepared", ""},
 		{"messages send orders --producer nobody --type order.placed", exitNotFound, "", "unknown_producer"},
 		{"story m2", exitOK, "message prepared for orders", ""}, // it waits for the view
@@ -130,6 +138,16 @@ func TestNouns(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// The number of partitions of a log never changes: another one is a mistake of the command line.
+func TestOtherPartitions(t *testing.T) {
+	data := t.TempDir()
+	t.Run("made with 4", func(t *testing.T) { startServerIn(t, data) })
+	code, stdout, stderr := runApp(t, nil, "serve", "--data", data, "--partitions", "8", "--http", "127.0.0.1:0", "--kafka", "127.0.0.1:0")
+	if code != exitUsage || stdout != "" || !strings.Contains(stderr, "start with --partitions 4") {
+		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
 }
 

@@ -48,9 +48,6 @@ func notify() (<-chan os.Signal, func()) {
 func (a *app) run(ctx context.Context, args []string) int {
 	root := a.root()
 	root.SetArgs(args)
-	root.SetIn(a.stdin)
-	root.SetOut(a.stdout)
-	root.SetErr(a.stderr)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return exitOK
@@ -77,27 +74,67 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().VarP(newChoice(&a.format, "table", "json", "jsonl"), "output", "o", "how to print: table, json or jsonl")
 	root.PersistentFlags().StringVar(&a.server, "server", "", "where remit listens (env REMIT_SERVER, default "+serverDefault+")")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json", "jsonl"}, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
+	root.SetIn(a.stdin)
+	root.SetOut(a.stdout)
+	root.SetErr(a.stderr)
+	strictDefaults(root) // behind SetOut: where a completion script goes is fixed when its command is made
 	a.noteBegin(root)
 	return root
 }
 
+// strictDefaults makes cobra's own commands refuse what they do not know: as they come they print help and exit with 0.
+func strictDefaults(root *cobra.Command) {
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	for _, c := range root.Commands() {
+		switch c.Name() {
+		case "completion":
+			asGroup(c)
+		case "help":
+			c.Run, c.RunE = nil, helpOf
+		}
+	}
+}
+
+// helpOf prints the help of the command that args name.
+func helpOf(c *cobra.Command, args []string) error {
+	of, rest, err := c.Root().Find(args)
+	if err != nil {
+		return usageErrorf("%w", err)
+	}
+	if len(rest) > 0 {
+		return unknownVerb(of, rest[0])
+	}
+	of.InitDefaultHelpFlag()
+	return of.Help()
+}
+
 // group is a command that has only verbs below it: alone it prints its help and is an error, and so is a verb it does not know.
 func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	c := &cobra.Command{Use: use, Short: short}
+	asGroup(c)
+	c.AddCommand(verbs...)
+	return c
+}
+
+func unknownVerb(c *cobra.Command, verb string) error {
+	if near := c.SuggestionsFor(verb); len(near) > 0 {
+		return usageErrorf("%s has no command %q; did you mean %s?", c.CommandPath(), verb, strings.Join(near, " or "))
+	}
+	return usageErrorf("%s has no command %q", c.CommandPath(), verb)
+}
+
+// asGroup makes c such a command.
+func asGroup(c *cobra.Command) {
+	c.Args, c.SuggestionsMinimumDistance = cobra.ArbitraryArgs, 2
 	c.RunE = func(c *cobra.Command, args []string) error {
 		if len(args) > 0 {
-			if near := c.SuggestionsFor(args[0]); len(near) > 0 {
-				return usageErrorf("%s has no command %q; did you mean %s?", c.CommandPath(), args[0], strings.Join(near, " or "))
-			}
-			return usageErrorf("%s has no command %q", c.CommandPath(), args[0])
+			return unknownVerb(c, args[0])
 		}
 		c.SetOut(c.ErrOrStderr())
 		_ = c.Help() // to stderr; what cannot be written there cannot be said
 		return usageErrorf("%s needs a command", c.CommandPath())
 	}
-	c.SuggestionsMinimumDistance = 2
-	c.AddCommand(verbs...)
-	return c
 }
 
 // noteBegin notes when a command's own code begins.

@@ -14,6 +14,7 @@ import (
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/log/registry"
 )
 
 // runApp runs a command line and returns its exit code and what it printed.
@@ -51,6 +52,13 @@ func TestCommandLine(t *testing.T) {
 		{"serve --brokers a:9092", exitUsage, "", "the embedded log alone"},
 		{"serve --tls-cert /not/there --tls-key /not/there", exitUsage, "", "--tls-cert"},
 		{"completion bash", exitOK, "bash completion", ""},
+		{"completion", exitUsage, "", "remit completion needs a command"},
+		{"completion tcsh", exitUsage, "", `remit completion has no command "tcsh"`},
+		{"completion tcsh", exitUsage, "", "See `remit completion --help`"},
+		{"help nonsense", exitUsage, "", `remit has no command "nonsense"`},
+		{"help payments pya", exitUsage, "", "did you mean pay?"},
+		{"help payments pay", exitOK, "--payer", ""},
+		{"help", exitOK, "Exit codes: 0 ok", ""},
 	} {
 		code, stdout, stderr := runApp(t, nil, strings.Fields(c.args)...)
 		if code != c.code {
@@ -77,6 +85,7 @@ func TestExitCodes(t *testing.T) {
 		{fmt.Errorf("node: %w", &fold.InvariantError{Detail: "x"}), exitBroken},
 		{&fold.StoreError{Err: &log.CorruptError{File: "f"}}, exitUnavailable},
 		{&log.CorruptError{File: "f"}, exitBroken},
+		{registry.ErrPartitions, exitUsage},
 		{log.ErrLocked, exitConflict},
 		{log.ErrDiskFull, exitUnavailable},
 		{&apiError{Status: 400}, exitUsage},

@@ -30,17 +30,21 @@ func newViewsStatus(a *app) *cobra.Command {
 		if _, err := client.call(c.Context(), http.MethodGet, at("views")+q.String(), nil, &all); err != nil {
 			return err
 		}
-		return printList(a, all.Items,
-			column[api.View]{"view", func(v api.View) string { return v.View }},
-			column[api.View]{"generation", func(v api.View) string { return v.Generation }},
-			column[api.View]{"behind", func(v api.View) string {
+		columns := []column[api.View]{
+			{"view", func(v api.View) string { return v.View }},
+			{"generation", func(v api.View) string { return v.Generation }},
+			{"behind", func(v api.View) string {
 				if v.LagRecords == 0 {
 					return "nothing"
 				}
 				return fmt.Sprintf("%d records, %.1f s", v.LagRecords, v.LagSeconds)
 			}},
-			column[api.View]{"position", func(v api.View) string { return v.Position }},
-			column[api.View]{"digest", func(v api.View) string { return v.Digest }})
+			{"position", func(v api.View) string { return v.Position }},
+		}
+		if digest {
+			columns = append(columns, column[api.View]{"digest", func(v api.View) string { return v.Digest }})
+		}
+		return printList(a, all.Items, columns...)
 	})
 	c.Flags().BoolVar(&digest, "digest", false, "with digests: each row of a view that has moved is read")
 	return c

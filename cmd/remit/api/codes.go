@@ -93,7 +93,7 @@ var Codes = []CodeInfo{
 	{CodeMethodNotAllowed, http.StatusMethodNotAllowed, false, "Method not allowed",
 		"The path is there, this method of it is not; `Allow` and `detail` say which are."},
 	{CodeContentMismatch, http.StatusConflict, false, "The same id with other content",
-		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing."},
+		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing. A payment is captured once: another amount is not taken."},
 	{CodeAlreadyDecided, http.StatusConflict, false, "Already decided",
 		"It was decided the other way before; `recorded` says how. The first decision stands."},
 	{CodeNotTried, http.StatusConflict, false, "Not this caller's to decide",

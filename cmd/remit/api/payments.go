@@ -295,7 +295,16 @@ func (p *Payments) capture(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	a, err := p.Service.Capture(r.Context(), held.Payment.ID, amount, "", wait)
-	return p.finished(w, id, held, a, err)
+	return p.finished(w, id, held, a, captureProblem(id, err))
+}
+
+// captureProblem says what is true of a capture that is repeated with another amount: a new id would be of no use.
+func captureProblem(id string, err error) error {
+	if e, ok := errors.AsType[*payments.MismatchError](err); ok {
+		return NewProblem(CodeContentMismatch, "payment %q was captured before: its %s is %q; a payment is captured once, so repeat it unchanged, or refund a part of it", id, e.Field, e.Recorded).
+			With("field", e.Field).With("recorded", e.Recorded).With("id", e.ID)
+	}
+	return err
 }
 
 func (p *Payments) void(w http.ResponseWriter, r *http.Request) error {

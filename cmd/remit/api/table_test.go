@@ -178,7 +178,7 @@ func TestPaymentsAndAccounts(t *testing.T) {
 		{name: "capture nothing", path: "/v1/payments/h1/capture", body: `{"amount":"0"}`, status: 400, want: []string{`"code":"invalid_amount"`}},
 		{name: "capture a part", path: "/v1/payments/h1/capture", body: `{"amount":"10"}`, status: 200, want: []string{`"state":"paid"`, `"settled":true`, `"amount":"12.50","captured":"10.00"`, `"name":"h1"`}},
 		{name: "capture again", path: "/v1/payments/h1/capture", body: `{"amount":"10.00"}`, status: 200, sent: replayed},
-		{name: "capture another amount", path: "/v1/payments/h1/capture", body: `{"amount":"11"}`, status: 409, want: []string{`"code":"content_mismatch"`, `"field":"amount"`, `"recorded":"10.00"`}},
+		{name: "capture another amount", path: "/v1/payments/h1/capture", body: `{"amount":"11"}`, status: 409, want: []string{`"code":"content_mismatch"`, `"field":"amount"`, `"recorded":"10.00"`, "a payment is captured once"}},
 		{name: "void a captured one", path: "/v1/payments/h1/void", status: 409, want: []string{`"code":"already_decided"`, `"recorded":"paid"`, `"payment":{`}},
 		{name: "hold another", path: "/v1/payments", body: pay("h2", `,"capture":"manual"`), status: 201},
 		{name: "void", path: "/v1/payments/h2/void", body: `{}`, status: 200, want: []string{`"state":"voided"`, `"reason":"voided"`}},
