@@ -22,16 +22,18 @@ type partition struct {
 	topic uint32
 
 	// Guarded by Log.giving.
-	next   log.Offset // to give
-	latest int64      // of all rows given out
-	total  uint64
+	next      log.Offset // to give
+	latest    int64      // of all rows given out
+	total     uint64
+	producers producers
 
 	gone  atomic.Bool // the topic was deleted
 	first atomic.Int64
 	end   atomic.Int64 // durable: every reader stops here
 
-	moving sync.Mutex // the end moves, or a reader begins to wait for it
-	moved  chan struct{}
+	moving  sync.Mutex // the end moves, or a reader begins to wait for it
+	moved   chan struct{}
+	watches map[*Watch]struct{}
 }
 
 func newPartition(p log.Partition, topic uint32) *partition {
@@ -49,6 +51,9 @@ func (p *partition) advance(end log.Offset) {
 }
 
 func (p *partition) wake() {
+	for w := range p.watches {
+		w.wake()
+	}
 	if p.moved != nil {
 		close(p.moved)
 		p.moved = nil
@@ -72,6 +77,7 @@ func (p *partition) after(from log.Offset) <-chan struct{} {
 type share struct {
 	*partition
 	records []log.Record
+	count   int   // of records
 	places  []int // of the records in the Append; nil: all, in order
 	valueAt int   // in the Pebble batch
 	valueN  int
@@ -122,6 +128,8 @@ type request struct {
 	batch  *pebble.Batch
 	shares []share
 	one    [1]share  // most appends have one
+	made   *produced // by an idempotent producer; nil if not
+	behind bool      // nobody waits on leads to be given the lead
 	leads  chan bool // true: lead the next group; false: done, with err
 	err    error
 }
@@ -175,6 +183,7 @@ func (r *request) split(topics map[string]*topic, records []log.Record) error {
 func (r *request) encode(now time.Time) error {
 	for i := range r.shares {
 		s := &r.shares[i]
+		s.count = len(s.records)
 		s.valueN = rowHeadLen + log.BatchLen(now, s.records)
 		op := r.batch.SetDeferred(recordsKeyLen, s.valueN)
 		putRecordsKey(op.Key, s.topic, s.Index, 0)
@@ -190,23 +199,27 @@ func (r *request) encode(now time.Time) error {
 }
 
 // give patches the rows of r with their places; the record batches' checksums cover none of it.
-func (r *request) give() {
+func (r *request) give(epoch int32) {
 	// INVARIANT: Pebble has read nothing of the batch yet, not even for an index: it has none. So it may still be written to.
 	repr := r.batch.Repr()
 	for i := range r.shares {
-		r.shares[i].give(repr)
+		r.shares[i].give(repr, epoch)
+	}
+	if r.made != nil {
+		r.made.give(&r.shares[0], repr)
 	}
 }
 
-func (s *share) give(repr []byte) {
+func (s *share) give(repr []byte, epoch int32) {
 	value := repr[s.valueAt : s.valueAt+s.valueN]
 	key := repr[s.valueAt-uvarintLen(s.valueN)-recordsKeyLen:][:recordsKeyLen]
 	batch := log.Batch(value[rowHeadLen:])
 	s.base = s.next
-	s.next += log.Offset(len(s.records))
+	s.next += log.Offset(s.count)
 	s.latest = max(s.latest, batch.MaxTime())
 	s.total += uint64(s.valueN)
 	batch.SetBase(s.base)
+	batch.SetEpoch(epoch)
 	putRowHead(value, s.latest, s.total)
 	putRecordsKey(key, s.topic, s.Index, s.next-1)
 }

@@ -40,6 +40,9 @@
 //	append.go     the way in
 //	line.go       many appends, one write
 //	read.go       the way out
+//	raw.go        batches as they go on the wire, in and out
+//	producers.go  batches that were sent twice
+//	epoch.go      which start wrote what
 //	notes.go      small rows beside the records
 //	topics.go     topics and their partitions
 //	retention.go  what is dropped, and when

@@ -35,6 +35,7 @@ type Log struct {
 	giving sync.Mutex   // offsets, until Pebble has the batch
 	admin  sync.Mutex   // changes of topics, and trims
 	nextID uint32
+	epoch  int32                             // leader epoch of this start
 	topics atomic.Pointer[map[string]*topic] // never changed in place
 }
 
@@ -71,6 +72,9 @@ func Open(o Options) (*Log, error) {
 // begin loads, and returns also what failed in the background meanwhile.
 func (l *Log) begin() error {
 	err := l.load()
+	if err == nil {
+		err = l.beginEpoch()
+	}
 	l.opened.Store(err == nil)
 	if l.hasFailed() {
 		err = l.cause

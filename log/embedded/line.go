@@ -55,10 +55,16 @@ func (q *line) take(group []*request, bytesMax int) []*request {
 }
 
 // pass gives the lead to the first who waits.
-func (q *line) pass() {
+func (l *Log) pass() {
+	q := &l.line
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.led = len(q.waiting) > 0; q.led {
+	q.led = len(q.waiting) > 0
+	switch {
+	case !q.led:
+	case q.waiting[0].behind:
+		go l.lead()
+	default:
 		q.waiting[0].leads <- true
 	}
 }
@@ -77,7 +83,7 @@ func (l *Log) lead() {
 	group := l.line.take(nil, min(groupBytesMax, int(l.o.MemTableBytes/8)))
 	gathered := len(group) > 1 // else the batch is that of the one request
 	b, err := l.enqueue(group)
-	l.line.pass()
+	l.pass()
 	if b != nil && err == nil {
 		if err = b.SyncWait(); err != nil {
 			l.fail(fmt.Errorf("embedded: sync: %w", err))
@@ -114,7 +120,7 @@ func (l *Log) gather(group []*request) (*pebble.Batch, error) {
 		if group[0].refused() {
 			return nil, nil
 		}
-		group[0].give()
+		group[0].give(l.epoch)
 		return group[0].batch, nil
 	}
 	b := l.store.NewBatch()
@@ -122,7 +128,7 @@ func (l *Log) gather(group []*request) (*pebble.Batch, error) {
 		if r.refused() {
 			continue
 		}
-		r.give()
+		r.give(l.epoch)
 		if err := b.Apply(r.batch, nil); err != nil { // it is a copy; offsets are given all the same, so there is no going on
 			l.fail(fmt.Errorf("embedded: gather: %w", err))
 			return nil, l.closedBy()
@@ -135,7 +141,7 @@ func (l *Log) gather(group []*request) (*pebble.Batch, error) {
 	return b, nil
 }
 
-// refused reports whether a topic was deleted since r was split, and says so in r.
+// refused reports whether a topic was deleted since r was split, or its producer may not, and says so in r.
 func (r *request) refused() bool {
 	for i := range r.shares {
 		if r.shares[i].gone.Load() {
@@ -143,7 +149,10 @@ func (r *request) refused() bool {
 			return true
 		}
 	}
-	return false
+	if r.made != nil {
+		r.err = r.made.refused(r.shares[0].partition)
+	}
+	return r.err != nil
 }
 
 // apply: Pebble panics when its WAL has failed before.
@@ -173,11 +182,14 @@ func (l *Log) publish(group []*request, err error) {
 		default:
 			for i := range r.shares {
 				s := &r.shares[i]
-				s.advance(s.base + log.Offset(len(s.records)))
+				s.advance(s.base + log.Offset(s.count))
 			}
 		}
 	}
 	for _, r := range group {
+		if r.behind {
+			l.leave()
+		}
 		r.leads <- false // r is its Append's again
 	}
 }

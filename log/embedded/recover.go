@@ -29,6 +29,9 @@ func (l *Log) load() error {
 			}
 		}
 	}
+	if err := loadProducers(l.store, topics); err != nil {
+		return err
+	}
 	l.nextID, err = loadNext(l.store)
 	return err
 }

@@ -52,6 +52,7 @@ func (l *Log) keepRetention() {
 			return
 		case <-t.C:
 			l.retain(l.o.Clock())
+			l.forgetProducers(l.o.Clock())
 		}
 	}
 }

@@ -17,6 +17,8 @@ import (
 //	first    3 topic:4 partition:4         ->  the first offset:8, if it is not 0
 //	next     4                             ->  the topic id to give next:4
 //	note     5 key                         ->  its value
+//	producer 6 topic:4 partition:4 id:8    ->  its last batches; see producers.go
+//	epoch    7                             ->  the leader epoch of the last start:4
 //
 // One Append makes one row of each of its partitions. Its key ends in the offset of its LAST record, so that one SeekGE
 // finds the row that holds an offset.
@@ -30,6 +32,8 @@ const (
 	kindFirst   = 3
 	kindNext    = 4
 	kindNote    = 5
+	kindMade    = 6
+	kindEpoch   = 7
 
 	recordsKeyLen = 17
 	lastAt        = 9 // of the key

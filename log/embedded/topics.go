@@ -150,7 +150,7 @@ func (l *Log) DeleteTopic(ctx context.Context, name string) error {
 		}
 		b := l.store.NewBatch()
 		_ = b.Delete(topicKey(kindTopic, t.id), nil)
-		for _, kind := range []byte{kindRecords, kindFirst} {
+		for _, kind := range []byte{kindRecords, kindFirst, kindMade} {
 			_ = b.DeleteRange(topicKey(kind, t.id), topicKey(kind, t.id+1), nil)
 		}
 		return l.commit(b)
