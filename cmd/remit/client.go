@@ -32,6 +32,9 @@ type client struct {
 
 // client returns one for --server.
 func (a *app) client() (*client, error) {
+	if err := checkEnv(options, a.environ); err != nil {
+		return nil, usageErrorf("%w", err)
+	}
 	base := a.serverURL()
 	u, err := url.Parse(base)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {

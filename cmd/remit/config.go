@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,8 +115,35 @@ func (o option) envName() string {
 	return "REMIT_" + strings.ToUpper(strings.ReplaceAll(o.name, "-", "_"))
 }
 
-// otherEnv are the variables under REMIT_ that are no option.
-var otherEnv = []string{"REMIT_CONFIG", "REMIT_SERVER"}
+// otherEnv are the variables under REMIT_ that are no option. REMIT_SHARED is where the tests find files from beside the project.
+var otherEnv = []string{"REMIT_CONFIG", "REMIT_SERVER", "REMIT_SHARED"}
+
+// serviceEnv matches what Kubernetes sets in every container beside a service called remit, or remit-something.
+var serviceEnv = regexp.MustCompile(`^REMIT(_\w+)?_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=\d|PORT=\w+://|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?=)`)
+
+// checkEnv refuses variables under REMIT_ that mean nothing, as keys of the file that mean nothing are: they are typing mistakes.
+func checkEnv(opts []option, environ []string) error {
+	known := slices.Clone(otherEnv)
+	for _, o := range opts {
+		known = append(known, o.envName())
+		if o.secret {
+			known = append(known, o.envName()+"_FILE")
+		}
+	}
+	var errs []error
+	for _, kv := range environ {
+		name, _, _ := strings.Cut(kv, "=")
+		if !strings.HasPrefix(name, "REMIT_") || slices.Contains(known, name) || serviceEnv.MatchString(kv) {
+			continue
+		}
+		if near := api.Nearest(name, known); near != "" {
+			errs = append(errs, fmt.Errorf("%s is set, and is nothing that remit knows; did you mean %s?", name, near))
+		} else {
+			errs = append(errs, fmt.Errorf("%s is set, and is nothing that remit knows; unset it", name))
+		}
+	}
+	return errors.Join(errs...)
+}
 
 // loader finds what each option is: a flag, then REMIT_*, then the file, then the default.
 type loader struct {
@@ -126,8 +154,7 @@ type loader struct {
 
 	config  Config
 	sources map[string]string // by option: where its value came from
-	// warnings are for stderr: what may be meant for remit and is not known.
-	warnings []string
+	unknown error             // of variables that mean nothing
 }
 
 // flagValue is what was given on the command line.
@@ -147,7 +174,7 @@ func (f *flagValue) Set(s string) error {
 
 // newLoader gives flags an option each, and --config.
 func newLoader(opts []option, flags *pflag.FlagSet, environ []string) *loader {
-	l := &loader{options: opts, flags: map[string]*flagValue{}, environ: map[string]string{}, sources: map[string]string{}}
+	l := &loader{options: opts, flags: map[string]*flagValue{}, environ: map[string]string{}, sources: map[string]string{}, unknown: checkEnv(opts, environ)}
 	for _, kv := range environ {
 		if name, value, ok := strings.Cut(kv, "="); ok && strings.HasPrefix(name, "REMIT_") {
 			l.environ[name] = value
@@ -199,18 +226,14 @@ func (l *loader) loadFlags() error {
 	return errors.Join(errs...)
 }
 
-// loadEnv reads REMIT_*, and REMIT_*_FILE for secrets. A variable that is not known is a warning and not an error: a
-// cluster sets such variables for a service that happens to be called remit.
+// loadEnv reads REMIT_*, and REMIT_*_FILE for secrets.
 func (l *loader) loadEnv() error {
-	var errs []error
-	known := slices.Clone(otherEnv)
+	errs := []error{l.unknown}
 	for _, o := range l.options {
 		name := o.envName()
-		known = append(known, name)
 		value, given := l.environ[name]
 		if o.secret {
 			file := name + "_FILE"
-			known = append(known, file)
 			path, fromFile := l.environ[file]
 			switch {
 			case given && fromFile:
@@ -225,22 +248,7 @@ func (l *loader) loadEnv() error {
 			errs = append(errs, l.put(o, value, "env "+name))
 		}
 	}
-	l.warnUnknown(known)
 	return errors.Join(errs...)
-}
-
-func (l *loader) warnUnknown(known []string) {
-	for name := range l.environ {
-		if slices.Contains(known, name) {
-			continue
-		}
-		w := fmt.Sprintf("%s is set, but is nothing that remit knows", name)
-		if near := api.Nearest(name, known); near != "" {
-			w += "; did you mean " + near + "?"
-		}
-		l.warnings = append(l.warnings, w)
-	}
-	slices.Sort(l.warnings)
 }
 
 // putSecret reads a secret from its own file; one newline at its end is the editor's.

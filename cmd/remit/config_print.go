@@ -25,7 +25,7 @@ func newConfigPrint(a *app) *cobra.Command {
 	}
 	l := newLoader(options, c.Flags(), a.environ)
 	c.RunE = func(*cobra.Command, []string) error {
-		config, err := a.load(l)
+		config, err := l.load()
 		if err != nil {
 			return err
 		}
@@ -39,15 +39,6 @@ func newConfigPrint(a *app) *cobra.Command {
 		return config.Validate() // after it is printed, to show where the mistake comes from
 	}
 	return c
-}
-
-// load loads, and says the warnings.
-func (a *app) load(l *loader) (Config, error) {
-	config, err := l.load()
-	for _, w := range l.warnings {
-		a.say("remit: warning: %s", w)
-	}
-	return config, err
 }
 
 // settings are all options as loaded.

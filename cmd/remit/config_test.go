@@ -48,9 +48,6 @@ func TestConfigPrecedence(t *testing.T) {
 			}
 		}
 	}
-	if len(l.warnings) > 0 {
-		t.Errorf("warnings: %v", l.warnings)
-	}
 }
 
 func TestConfigFileErrors(t *testing.T) {
@@ -84,9 +81,25 @@ func TestConfigFileErrors(t *testing.T) {
 }
 
 func TestConfigUnknownEnvironment(t *testing.T) {
-	l, err := loadWith(t, options, nil, []string{"REMIT_HTPP=x", "REMIT_SERVER=y", "REMIT_CONFIG="}, "")
-	if err != nil || len(l.warnings) != 1 || !strings.Contains(l.warnings[0], "did you mean REMIT_HTTP?") {
-		t.Errorf("%v %v", l.warnings, err)
+	for environ, want := range map[string]string{
+		"REMIT_HTPP=x":                                            "REMIT_HTPP is set, and is nothing that remit knows; did you mean REMIT_HTTP?",
+		"REMIT_KAFKA_PORT=9092":                                   "REMIT_KAFKA_PORT is set",
+		"REMIT_=":                                                 "REMIT_ is set",
+		"REMIT_HTPP=x REMIT_PARTITION=8":                          "did you mean REMIT_PARTITIONS?",
+		"REMIT_SERVER=y REMIT_CONFIG= REMITS=x":                   "",
+		"REMIT_SERVICE_HOST=10.0.0.1 REMIT_SERVICE_PORT=80":       "", // as Kubernetes has them
+		"REMIT_SERVICE_PORT_HTTP=80 REMIT_PORT=tcp://10.0.0.1:80": "",
+		"REMIT_PORT_80_TCP=tcp://10.0.0.1:80 REMIT_PORT_80_TCP_ADDR=10.0.0.1":      "",
+		"REMIT_KAFKA_PORT_9092_TCP_PROTO=tcp REMIT_KAFKA_PORT=tcp://10.0.0.1:9092": "",
+	} {
+		l, err := loadWith(t, options, nil, strings.Fields(environ), "")
+		_, client := (&app{environ: strings.Fields(environ), server: serverDefault}).client()
+		switch {
+		case want == "" && (err != nil || client != nil):
+			t.Errorf("%s: %v, %v", environ, err, client)
+		case want != "" && (exitCode(err) != exitUsage || exitCode(client) != exitUsage || !strings.Contains(err.Error(), want) || !strings.Contains(client.Error(), want)):
+			t.Errorf("%s: %v, %v; %+v", environ, err, client, l.config)
+		}
 	}
 	if _, err := loadWith(t, options, nil, []string{"REMIT_PARTITIONS=x"}, ""); err == nil || !strings.Contains(err.Error(), "env REMIT_PARTITIONS") {
 		t.Errorf("%v", err)

@@ -13,7 +13,7 @@ func newDev(a *app) *cobra.Command {
 	l := newLoader(options, c.Flags(), a.environ)
 	_ = c.Flags().MarkHidden("auto-create-topics") // it always does; the flag is there
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		config, err := a.load(l)
+		config, err := l.load()
 		if err != nil {
 			return err
 		}

@@ -13,7 +13,7 @@ func newServe(a *app) *cobra.Command {
 	}
 	l := newLoader(options, c.Flags(), a.environ)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		config, err := a.load(l)
+		config, err := l.load()
 		if err != nil {
 			return err
 		}
