@@ -1,9 +1,9 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 	"time"
 
@@ -24,34 +24,26 @@ type RawAppend struct {
 	err   error // known at once
 }
 
-// AppendRaw takes a record batch as a client sent it, checks it, and gives it its place in line: of two calls, one after the other, the
-// first comes first in the partition. It is written as it is, but for what the checksum does not cover and a latest time that
-// is wrong. It does not wait; it copies b.
+// AppendRaw takes a record batch as a client sent it, from log.ParseBatch, checks it, and gives it its place in line: of two calls, one
+// after the other, the first comes first in the partition. It is written as it is, but for what the checksum does not cover and a
+// latest time that is wrong. It does not wait. It may change b, and keeps nothing of it.
 //
 // A batch of an idempotent producer that was stored before is not stored again: Wait answers with the place that it has.
-func (l *Log) AppendRaw(at log.Partition, b []byte) *RawAppend {
+func (l *Log) AppendRaw(at log.Partition, b log.Batch) *RawAppend {
 	a := &RawAppend{l: l, began: l.o.Clock()}
 	if len(b) > RawMax {
 		a.err = fmt.Errorf("embedded: %w: a batch of %d bytes, at most %d", log.ErrTooLarge, len(b), RawMax)
 		return a
 	}
-	batch, rest, err := log.ParseBatch(b)
-	if err == nil && len(rest) > 0 {
-		err = fmt.Errorf("%w: %d bytes after it; send one batch for a partition at a time", log.ErrBadBatch, len(rest))
-	}
-	if err == nil {
-		batch = slices.Clone(batch)
-		batch.SetBase(0)
-		err = batch.CheckClient(a.began)
-	}
-	if err != nil {
+	b.SetBase(0)
+	if err := b.CheckClient(a.began); err != nil {
 		a.err = fmt.Errorf("embedded: %s/%d: %w", at.Topic, at.Index, err)
 		return a
 	}
 	if a.err = l.enterWriting(); a.err != nil {
 		return a
 	}
-	if a.err = a.begin(at, batch); a.err != nil {
+	if a.err = a.begin(at, b); a.err != nil {
 		l.leave()
 	}
 	return a
@@ -147,10 +139,10 @@ func (l *Log) durable(p *partition, end log.Offset) error {
 	return nil
 }
 
-// ReadRaw appends whole record batches to dst as they go on the wire, from the one that holds offset from on, at most about maxBytes and at
-// least one, and returns the offset after them. It does not wait: at the durable end it appends nothing. The first batch may begin below
-// from, as the Kafka protocol has it.
-func (l *Log) ReadRaw(dst []byte, at log.Partition, from log.Offset, maxBytes int) ([]byte, log.Offset, error) {
+// ReadRaw appends whole record batches to dst as they go on the wire, from the one that holds offset from on, at most maxBytes, and
+// returns the offset after them. With one, it appends one at least, however large. It does not wait: at the durable end it appends nothing.
+// The first batch may begin below from, as the Kafka protocol has it.
+func (l *Log) ReadRaw(dst []byte, at log.Partition, from log.Offset, maxBytes int, one bool) ([]byte, log.Offset, error) {
 	p, err := find(*l.topics.Load(), at)
 	if err != nil {
 		return dst, from, err
@@ -166,7 +158,7 @@ func (l *Log) ReadRaw(dst []byte, at log.Partition, from log.Offset, maxBytes in
 		return dst, from, err
 	}
 	defer l.leave()
-	dst, next, err := l.readRaw(dst, p, from, end, maxBytes)
+	dst, next, err := l.readRaw(dst, p, from, end, maxBytes, one)
 	if err == nil || errors.Is(err, log.ErrOffsetOutOfRange) || errors.Is(err, log.ErrUnknownTopic) {
 		return dst, next, err
 	}
@@ -174,7 +166,7 @@ func (l *Log) ReadRaw(dst []byte, at log.Partition, from log.Offset, maxBytes in
 }
 
 // readRaw is walk without copies between the store and dst.
-func (l *Log) readRaw(dst []byte, p *partition, from, end log.Offset, maxBytes int) ([]byte, log.Offset, error) {
+func (l *Log) readRaw(dst []byte, p *partition, from, end log.Offset, maxBytes int, one bool) ([]byte, log.Offset, error) {
 	it, err := l.rows(p, from, end)
 	if err != nil {
 		return dst, from, err
@@ -193,7 +185,7 @@ func (l *Log) readRaw(dst []byte, p *partition, from, end log.Offset, maxBytes i
 		if r.base() > next || next > from && r.base() != next {
 			return dst, next, p.gap(next, r.base())
 		}
-		if len(dst) > began && len(dst)-began+len(r.batch) > maxBytes {
+		if len(dst)-began+len(r.batch) > maxBytes && (len(dst) > began || !one) {
 			return dst, next, nil
 		}
 		if _, _, err := log.ParseBatch(r.batch); err != nil {
@@ -205,6 +197,35 @@ func (l *Log) readRaw(dst []byte, p *partition, from, end log.Offset, maxBytes i
 		return dst, next, err
 	}
 	return dst, next, p.gap(next, end)
+}
+
+// Latest returns the first record of the latest time, and that time; ok is false if there is none.
+func (l *Log) Latest(_ context.Context, at log.Partition) (o log.Offset, t time.Time, ok bool, err error) {
+	if err := l.enter(); err != nil {
+		return 0, t, false, err
+	}
+	defer l.leave()
+	p, err := find(*l.topics.Load(), at)
+	if err != nil {
+		return 0, t, false, err
+	}
+	_, newest, ok, err := l.outer(p)
+	if err != nil || !ok {
+		return 0, t, false, l.unreadableIf(err)
+	}
+	o, err = l.offsetAt(p, newest.latest)
+	if err != nil {
+		return 0, t, false, l.unreadable(err)
+	}
+	// A record that was trimmed may have had a later time than all that are left.
+	return o, time.UnixMilli(newest.latest).UTC(), o < log.Offset(p.end.Load()), nil
+}
+
+func (l *Log) unreadableIf(err error) error {
+	if err == nil {
+		return nil
+	}
+	return l.unreadable(err)
 }
 
 // Watch tells when one of many partitions has moved. Close it.

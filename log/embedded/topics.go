@@ -193,6 +193,24 @@ func (l *Log) Topic(_ context.Context, name string) (log.TopicConfig, error) {
 	return t.config, nil
 }
 
+// TopicID returns a number that no other topic of this log has or had, 0 if there is no such topic.
+func (l *Log) TopicID(name string) uint32 {
+	if t, ok := (*l.topics.Load())[name]; ok {
+		return t.id
+	}
+	return 0
+}
+
+// TopicOf returns the name of the topic with an id, "" if there is none.
+func (l *Log) TopicOf(id uint32) string {
+	for name, t := range *l.topics.Load() {
+		if t.id == id {
+			return name
+		}
+	}
+	return ""
+}
+
 // check holds a configuration against the rules that Kafka's topics have too.
 func check(c log.TopicConfig) error {
 	var wrong string
