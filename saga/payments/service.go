@@ -227,8 +227,7 @@ func (s *Service) Start(r Request, claimed func(), done func(Answer, error)) {
 
 // start is Start for a caller who waits as long as ctx.
 func (s *Service) start(ctx context.Context, r Request, claimed func(), done func(Answer, error)) {
-	s.Claim(r, func(c Claimed) {
-		c.patience = ctx
+	s.Claim(ctx, r, func(c Claimed) {
 		s.Begin(c, done)
 		if claimed != nil {
 			claimed()
@@ -242,13 +241,13 @@ type Claimed struct {
 	id       log.ID
 	position log.Position
 	err      error
-	patience context.Context // of the caller; nil: without end
+	patience context.Context // of the caller
 }
 
 // Claim claims the name of a request, for Begin. done is called exactly once: before Claim returns if the request has an id, else on a
-// partition's goroutine, which it must not block. What went wrong is said by Begin.
-func (s *Service) Claim(r Request, done func(Claimed)) {
-	c := Claimed{request: r}
+// partition's goroutine, which it must not block. What went wrong is said by Begin. ctx is the patience of Begin's caller, not of Claim.
+func (s *Service) Claim(ctx context.Context, r Request, done func(Claimed)) {
+	c := Claimed{request: r, patience: ctx}
 	if c.err = r.Validate(); c.err != nil {
 		done(c)
 		return
@@ -275,18 +274,32 @@ func (s *Service) Claim(r Request, done func(Claimed)) {
 }
 
 // Begin begins a payment whose name is claimed, and returns once it waits at its partition: payments of one payer begin in the
-// order in which Begin was called. done is called exactly once: when the payment is held or refused, or when it is settled; or with an
+// order in which Begin was called. done is called once: when the payment is held or refused, or when it is settled; or with an
 // error, after which nothing may have begun (fold.ErrStopped alone leaves that open). It runs on a partition's goroutine and must not block.
+// It is not called when the patience that Claim was given ends between paid and settled: who gives up looks (see Look).
 func (s *Service) Begin(c Claimed, done func(Answer, error)) {
 	mismatch := (*names.MismatchError)(nil)
 	switch {
 	case errors.As(c.err, &mismatch):
 		go func() { done(Answer{}, s.mismatch(c.request, mismatch.Named.ID)) }() // it reads the log
+	case errors.Is(c.err, log.ErrDiskFull):
+		go func() { done(s.recall(c.request, c.err)) }() // it reads the stores
 	case c.err != nil:
 		done(Answer{}, c.err)
 	default:
 		s.begin(c, done)
 	}
+}
+
+// recall answers a request whose turn was refused for want of room. What was begun before needs none, and was refused for what others in the
+// turn had to write.
+func (s *Service) recall(r Request, refused error) (Answer, error) {
+	a, err := s.Look(r)
+	if errors.Is(err, ErrUnknownPayment) {
+		err = refused
+	}
+	a.Replayed = err == nil
+	return a, err
 }
 
 // begin asks the payee, and begins the payment at the payer.
@@ -326,6 +339,10 @@ func (s *Service) begun(c Claimed, res fold.Result, done func(Answer, error)) {
 		go func() { done(Answer{}, s.mismatch(c.request, c.id)) }() // it reads the log
 		return
 	}
+	if errors.Is(res.Err, log.ErrDiskFull) {
+		go func() { done(s.recall(c.request, res.Err)) }() // it reads the stores
+		return
+	}
 	if res.Err != nil {
 		done(Answer{}, res.Err)
 		return
@@ -333,7 +350,7 @@ func (s *Service) begun(c Claimed, res fold.Result, done func(Answer, error)) {
 	reply := res.Answer.(saga.Reply)
 	a := Answer{Payment: s.payment(reply.Row), Replayed: reply.Replayed, Position: c.position.Merge(res.Position())}
 	a.Payment.Name, a.Payment.Reference = c.request.Name, c.request.Reference
-	s.settled(cmp.Or(c.patience, context.Background()), a, done)
+	s.settled(c.patience, a, done)
 }
 
 // payment says how a row stands; Refunded is not in it.

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/saga"
 	"github.com/remitlog/remit/saga/accounts"
 )
 
@@ -37,6 +39,29 @@ func TestWaiters(t *testing.T) {
 		s.Answered(id, "", accounts.Answer{}, nil)
 		if woken != 1 || len(s.waiters) != 0 {
 			t.Errorf("%d woken, %d are waited for", woken, len(s.waiters))
+		}
+	})
+}
+
+// Who began a payment waits for it as long as the patience that Claim was given, and no longer.
+func TestPatience(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewService(nil)
+		id := log.NewID(time.Now(), "a")
+		ctx, leave := context.WithCancel(t.Context())
+		r := Request{ID: id.String(), Payer: "a", Payee: "b", Amount: 1, Currency: "EUR"}
+		s.Claim(ctx, r, func(c Claimed) {
+			reply := saga.Reply{Row: saga.Row{ID: id}}
+			reply.Activity.Phase = saga.PhaseConfirming // paid, and not settled
+			s.begun(c, fold.Result{Answer: reply}, func(a Answer, err error) { t.Errorf("settled: %+v, %v", a, err) })
+		})
+		if len(s.waiters[id]) != 1 {
+			t.Fatalf("%d wait", len(s.waiters[id]))
+		}
+		leave()
+		synctest.Wait()
+		if len(s.waiters) != 0 {
+			t.Error("it is waited for after the caller has left")
 		}
 	})
 }

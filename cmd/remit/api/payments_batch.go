@@ -105,7 +105,7 @@ func (b *paymentBatch) begin(l *Line) {
 	}
 	x := &paymentLine{batch: b, line: l, request: req, start: b.payments.Service.Now(), deadline: time.Now().Add(b.wait)}
 	b.join(x)
-	b.payments.Service.Claim(req, x.isClaimed)
+	b.payments.Service.Claim(l.Context(), req, x.isClaimed)
 }
 
 // join puts a line at the end of its payer's chain.

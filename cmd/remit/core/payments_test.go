@@ -581,7 +581,7 @@ func TestClaimThatNeverBegan(t *testing.T) {
 	w := newLife(t)
 	r := payments.Request{Name: "order", Payer: account(0), Payee: account(1), Amount: 10, Currency: "EUR"}
 	claimed := make(chan payments.Claimed, 1)
-	w.c.Payments.Claim(r, func(c payments.Claimed) { claimed <- c })
+	w.c.Payments.Claim(t.Context(), r, func(c payments.Claimed) { claimed <- c })
 	<-claimed
 	w = w.powerCut()
 	named, ok, err := names.Lookup(w.c.Node, names.KindPayment, "order")
