@@ -38,7 +38,7 @@ func New(o Options) (*Consumer, error) {
 	return &Consumer{opts: o}, nil
 }
 
-// Run reads until ctx ends, finishes what is under way (C5), closes the Reader and returns nil; or it does so when the Reader
+// Run reads until ctx ends, finishes what is under way (U5), closes the Reader and returns nil; or it does so when the Reader
 // fails, and returns that error. It is called once: a new Consumer has a new Reader.
 func (c *Consumer) Run(ctx context.Context) error {
 	r := &run{

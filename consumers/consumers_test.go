@@ -125,7 +125,7 @@ func fails(key string, err error) consumers.Handler {
 	}
 }
 
-// TestOrder is C3: one at a time and in order within a key, side by side over keys, never more than WorkersMax.
+// TestOrder is U3: one at a time and in order within a key, side by side over keys, never more than WorkersMax.
 func TestOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, 2)
@@ -187,7 +187,7 @@ func TestKeyless(t *testing.T) {
 	})
 }
 
-// TestRetry is C4: a failing key waits, ever longer and with jitter, and nobody waits with it.
+// TestRetry is U4: a failing key waits, ever longer and with jitter, and nobody waits with it.
 func TestRetry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, 1)
@@ -202,7 +202,7 @@ func TestRetry(t *testing.T) {
 		stop := s.run(s.broker.Reader())
 		s.wantHandled("b1")
 		time.Sleep(2 * time.Second)
-		s.wantCommitted(0) // C1
+		s.wantCommitted(0) // U1
 		time.Sleep(time.Minute)
 		s.wantHandled("b1", "a1", "a2")
 		s.wantCommitted(3)
@@ -218,7 +218,7 @@ func TestRetry(t *testing.T) {
 	})
 }
 
-// TestParked: what fails too often is set aside as it came, with the reason, and the next of its key goes on (C4).
+// TestParked: what fails too often is set aside as it came, with the reason, and the next of its key goes on (U4).
 func TestParked(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, 1)
@@ -385,7 +385,7 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestParkFails: what cannot be parked is not committed, and nobody else waits for it (C1).
+// TestParkFails: what cannot be parked is not committed, and nobody else waits for it (U1).
 func TestParkFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, 1)
@@ -417,7 +417,7 @@ func TestParkFails(t *testing.T) {
 	})
 }
 
-// TestCommits: never past what is not done, and again when a commit was lost (C1).
+// TestCommits: never past what is not done, and again when a commit was lost (U1).
 func TestCommits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, 1)
@@ -465,7 +465,7 @@ func TestRepeated(t *testing.T) {
 	})
 }
 
-// TestDrain is C5 at the end of Run: what is under way is finished and committed, and what lies below it. The rest is left to the next.
+// TestDrain is U5 at the end of Run: what is under way is finished and committed, and what lies below it. The rest is left to the next.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, 1)
@@ -517,7 +517,7 @@ func TestDrainMax(t *testing.T) {
 	})
 }
 
-// TestRebalance is C5 when a member joins: nothing is handled twice, and nothing left out.
+// TestRebalance is U5 when a member joins: nothing is handled twice, and nothing left out.
 func TestRebalance(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const partitions, each = 4, 50

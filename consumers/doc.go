@@ -21,24 +21,24 @@
 //
 // # Guarantees
 //
-// C1 (nothing is lost): an offset is committed only when every record of its partition below it was handled without an
+// U1 (nothing is lost): an offset is committed only when every record of its partition below it was handled without an
 // error, or stands on the parked topic. A record that is no CloudEvent is parked too, unless Options.NotEvent takes it.
 //
-// C2 (each effect once): a delivery whose (group, source, id) was taken before by [Once] is told so, in the transaction that
+// U2 (each effect once): a delivery whose (group, source, id) was taken before by [Once] is told so, in the transaction that
 // makes the effect. Deliveries repeat after a crash, after a rebalance and when a producer repeats; effects do not.
 //
-// C3 (order): records of one key are handled in the order of their partition, one at a time. Keys do not wait for each other, and
+// U3 (order): records of one key are handled in the order of their partition, one at a time. Keys do not wait for each other, and
 // records without a key wait for nobody.
 //
-// C4 (a failing key blocks itself alone): it is tried again after a growing time, then parked with the reason, and then the next of
+// U4 (a failing key blocks itself alone): it is tried again after a growing time, then parked with the reason, and then the next of
 // its key goes on.
 //
-// C5 (hand-over): when a partition is taken away, or Run's context ends, what is under way is finished, within Options.DrainMax,
+// U5 (hand-over): when a partition is taken away, or Run's context ends, what is under way is finished, within Options.DrainMax,
 // and committed; only then it is let go.
 //
 // # What is not promised
 //
-// An effect outside of the database transaction (a mail, a call) may happen twice. C3 holds for the deliveries of one member; when one is
+// An effect outside of the database transaction (a mail, a call) may happen twice. U3 holds for the deliveries of one member; when one is
 // cut off and its handler does not end with its context, the next owner may handle the same event beside it, and only [Once] keeps them
 // apart. A record may be parked twice, when the process ends between parking and commit: both carry the same source and id.
 // When a key fails for long, its partition stops at Options.HeldMax records held, or AheadMax records beyond it.
