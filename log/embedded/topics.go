@@ -85,7 +85,7 @@ const topicBytes = 1 << 10
 
 // CreateTopic makes a topic under an id that no topic ever had.
 func (l *Log) CreateTopic(ctx context.Context, c log.TopicConfig) error {
-	if err := check(c); err != nil {
+	if err := CheckTopic(c); err != nil {
 		return err
 	}
 	return l.change(ctx, func(topics map[string]*topic) error {
@@ -112,7 +112,7 @@ func (l *Log) CreateTopic(ctx context.Context, c log.TopicConfig) error {
 
 // ConfigureTopic changes retention, or adds partitions.
 func (l *Log) ConfigureTopic(ctx context.Context, c log.TopicConfig) error {
-	if err := check(c); err != nil {
+	if err := CheckTopic(c); err != nil {
 		return err
 	}
 	return l.change(ctx, func(topics map[string]*topic) error {
@@ -211,8 +211,8 @@ func (l *Log) TopicOf(id uint32) string {
 	return ""
 }
 
-// check holds a configuration against the rules that Kafka's topics have too.
-func check(c log.TopicConfig) error {
+// CheckTopic holds a configuration against the rules that Kafka's topics have too.
+func CheckTopic(c log.TopicConfig) error {
 	var wrong string
 	switch {
 	case len(c.Name) == 0 || len(c.Name) > log.TopicNameMax:
