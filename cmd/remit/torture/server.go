@@ -42,8 +42,8 @@ type Options struct {
 // Server is a remit that runs in a process of its own. It is one goroutine's.
 type Server struct {
 	Options
-	// URL is where it listens.
-	URL string
+	// URL is where it listens, and Kafka where it does over the Kafka protocol; empty if it does not.
+	URL, Kafka string
 	// Stdin is the server's.
 	Stdin io.WriteCloser
 
@@ -116,13 +116,14 @@ func (s *Server) Start(ctx context.Context) error {
 // ready takes the line that says where the server listens.
 func (s *Server) ready(line []byte) error {
 	var at struct {
-		HTTP string `json:"http"`
+		HTTP  string `json:"http"`
+		Kafka string `json:"kafka"`
 	}
 	if err := json.Unmarshal(line, &at); err != nil || at.HTTP == "" {
 		s.Kill()
 		return s.failed(fmt.Errorf("it did not say that it is ready, but %q", bytes.TrimSpace(line)))
 	}
-	s.HTTP, s.URL = at.HTTP, "http://"+at.HTTP
+	s.HTTP, s.URL, s.Kafka = at.HTTP, "http://"+at.HTTP, at.Kafka
 	return nil
 }
 
