@@ -284,7 +284,7 @@ func (r *running) banner(about about, address string) string {
 		fmt.Fprintf(&b, "  export REMIT_SERVER=%s\n", url)
 	}
 	for _, line := range about.Try {
-		fmt.Fprintf(&b, "  %s\n", strings.ReplaceAll(line, "{http}", url))
+		fmt.Fprintf(&b, "  %s\n", strings.NewReplacer("{http}", url, "{kafka}", about.Kafka).Replace(line))
 	}
 	b.WriteString("\nStop it with Ctrl-C.\n")
 	return b.String()

@@ -38,6 +38,10 @@ type metrics struct {
 	events        prometheus.Counter
 	retries       prometheus.Counter
 	restored      *prometheus.GaugeVec
+
+	kafkaConnections prometheus.Gauge
+	kafkaRequests    *prometheus.HistogramVec
+	kafkaClosed      prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -51,8 +55,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		events:        prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_events_total", Help: "Core events appended."}),
 		retries:       prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_effects_retried_total", Help: "Effects that failed and were started again."}),
 		restored:      prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "remit_restored_records", Help: "Records that the last start read again, by partition."}, []string{"partition"}),
+
+		kafkaConnections: prometheus.NewGauge(prometheus.GaugeOpts{Name: "remit_kafka_connections", Help: "Open connections of Kafka clients."}),
+		kafkaRequests:    prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "remit_kafka_request_seconds", Help: "How long requests of Kafka clients took, by kind.", Buckets: seconds}, []string{"request"}),
+		kafkaClosed:      prometheus.NewCounter(prometheus.CounterOpts{Name: "remit_kafka_closed_total", Help: "Connections of Kafka clients that were closed for what they sent, or for a limit."}),
 	}
-	r.MustRegister(m.appends, m.appended, m.appendedBytes, m.diskFull, m.turns, m.commands, m.events, m.retries, m.restored)
+	r.MustRegister(m.appends, m.appended, m.appendedBytes, m.diskFull, m.turns, m.commands, m.events, m.retries, m.restored,
+		m.kafkaConnections, m.kafkaRequests, m.kafkaClosed)
 	return m
 }
 

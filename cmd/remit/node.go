@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/kafkaapi"
 	"github.com/remitlog/remit/projections"
 	"github.com/remitlog/remit/saga/payments"
 )
@@ -72,11 +74,16 @@ var errRestoring = errors.New("reading the log: the state and the views are bein
 //
 //	HTTP ──▶ api ──▶ core (fold over the log) ──▶ embedded log, DIR/log
 //	                   └──▶ DIR/state, DIR/registry, DIR/views: made from the log
+//	Kafka ─────────────────────────────────────▶ kafkaapi ──▶ embedded log
 type server struct {
 	config Config
 	deps   nodeDeps
 	log    *embedded.Log
 	cache  *pebble.Cache
+
+	kafkaListener net.Listener
+	kafka         atomic.Pointer[kafkaapi.Server]
+	serving       sync.WaitGroup
 
 	metrics *prometheus.Registry
 	watch   *metrics
@@ -90,7 +97,7 @@ type server struct {
 
 // open makes the node. What the log itself is refused for is said here; restoring the state from it goes on behind,
 // and Ready says how far it is. ctx is that of opening alone.
-func open(_ context.Context, config Config, deps nodeDeps) (node, error) {
+func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -105,12 +112,15 @@ func open(_ context.Context, config Config, deps nodeDeps) (node, error) {
 		return nil, err
 	}
 	var err error
+	if s.kafkaListener, err = listenKafka(ctx, config); err != nil {
+		return nil, err
+	}
 	s.log, err = embedded.Open(embedded.Options{
 		Dir: filepath.Join(config.Data, "log"), Logger: deps.Logger, Fatal: deps.Fail, Cache: s.cache,
 		Listener: s.watch.log(), MemTableBytes: logMemTableBytes,
 	})
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.kafkaListener.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.giveUp = cancel
@@ -162,6 +172,9 @@ func (s *server) restore(ctx context.Context) (err error) {
 	if err := s.views.Wait(ctx, s.core.Node.Position()); err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)
 	}
+	if err := s.serveKafka(); err != nil {
+		return fmt.Errorf("data %s: %w", s.config.Data, err)
+	}
 	if err := s.serve(s.routes()); err != nil {
 		return err
 	}
@@ -171,7 +184,7 @@ func (s *server) restore(ctx context.Context) (err error) {
 
 func (s *server) routes() []api.Route {
 	return api.Nouns{
-		Log: s.log, Node: s.core.Node, Registry: s.core.Registry, Broker: s.core.Broker, Payments: s.core.Payments, Views: s.views,
+		Log: topicsLog{s.log, s.kafka.Load()}, Node: s.core.Node, Registry: s.core.Registry, Broker: s.core.Broker, Payments: s.core.Payments, Views: s.views,
 		AutoCreate: s.config.AutoCreateTopics, TopicPartitions: s.core.Created.Partitions,
 	}.Routes()
 }
@@ -192,7 +205,7 @@ func (s *server) Close(ctx context.Context) error {
 	closed := make(chan error, 1)
 	go func() {
 		s.opening.Wait()
-		var errs []error
+		errs := []error{s.closeKafka(ctx)}
 		if s.views != nil {
 			errs = append(errs, s.views.Close())
 		}
@@ -211,12 +224,14 @@ func (s *server) Close(ctx context.Context) error {
 
 func (s *server) About() about {
 	return about{
+		Kafka:      s.kafkaListener.Addr().String(),
 		Durability: "every answer is on this disk before it is given (fsync); one disk, one copy: back it up",
 		Try: []string{
 			"remit accounts open alice --currency EUR && remit accounts deposit alice --id d1 --amount 100.00",
 			"remit accounts open shop --currency EUR",
 			"remit payments pay --id order-1 --payer alice --payee shop --amount 12.50 --currency EUR",
 			"remit story order-1",
+			"kcat -b {kafka} -t payments -o beginning -e",
 		},
 	}
 }

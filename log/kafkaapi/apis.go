@@ -1,11 +1,14 @@
 package kafkaapi
 
 import (
+	"bytes"
 	"context"
 	"reflect"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/remitlog/remit/log/kafkaapi/groups"
 )
 
 // Keys of requests that are treated apart.
@@ -62,18 +65,13 @@ var apis = map[int16]api{
 type version struct{ min, max int16 }
 
 // served returns what the server advertises.
-func (s *Server) served() map[int16]version {
+func served() map[int16]version {
 	m := map[int16]version{}
 	for key, a := range apis {
 		m[key] = version{a.min, shapes[key].max}
 	}
-	if s.o.Groups == nil {
-		return m
-	}
-	for key, newest := range s.o.Groups.MaxVersions() {
-		if sh := shapes[key]; sh != nil {
-			m[key] = version{groupMin[key], min(newest, sh.max)}
-		}
+	for key, newest := range groups.MaxVersions() {
+		m[key] = version{groupMin[key], min(newest, shapes[key].max)}
 	}
 	return m
 }
@@ -117,11 +115,15 @@ func refusal(key, version int16) kmsg.Response {
 	if !code.IsValid() || code.Kind() != reflect.Int16 {
 		return nil
 	}
+	r.SetVersion(version)
+	without := r.AppendTo(nil)
 	why := kerr.UnsupportedVersion
 	if key == keySASLHandshake || key == keySASLAuth {
 		why = kerr.IllegalSaslState
 	}
 	code.SetInt(int64(why.Code))
-	r.SetVersion(version)
+	if bytes.Equal(without, r.AppendTo(nil)) { // this version has no place for it
+		return nil
+	}
 	return r
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/remitlog/remit/log/kafkaapi/groups"
 )
 
 // conn is one connection. One goroutine reads it and answers one request after the other, as Kafka does. Produces alone are not
@@ -111,7 +113,7 @@ func (c *conn) read() (*request, error) {
 	if n < requestLenMin || n > RequestBytesMax {
 		return nil, fmt.Errorf("kafkaapi: %w: %d bytes; %d to %d", errMalformed, n, requestLenMin, RequestBytesMax)
 	}
-	if err := c.s.requests.Acquire(c.ctx, n); err != nil {
+	if err := c.s.memory(n).Acquire(c.ctx, n); err != nil {
 		return nil, io.EOF
 	}
 	r := &request{bytes: n, began: time.Now(), key: int16(binary.BigEndian.Uint16(head[4:]))}
@@ -213,7 +215,7 @@ func (c *conn) release(r *request) {
 		frames.Put(r.frame)
 	}
 	r.frame, r.body = nil, nil
-	c.s.requests.Release(r.bytes)
+	c.s.memory(r.bytes).Release(r.bytes)
 }
 
 // answer answers r, or, if it is a produce, begins to.
@@ -280,7 +282,7 @@ func (s *Server) answer(c *conn, r *request, q kmsg.Request) kmsg.Response {
 		defer stop()
 	}
 	host, _, _ := net.SplitHostPort(c.nc.RemoteAddr().String())
-	return s.o.Groups.Answer(ctx, Client{ID: r.client, Host: "/" + host}, q)
+	return s.group(ctx, groups.Client{ID: r.client, Host: "/" + host}, q)
 }
 
 // untilLeft returns a context that ends when the client has left. Who waits for long waits with it.

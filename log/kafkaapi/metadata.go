@@ -195,7 +195,7 @@ func (s *Server) findCoordinator(_ context.Context, c *conn, q *kmsg.FindCoordin
 		switch {
 		case q.CoordinatorType == coordinatorTransaction:
 			k.ErrorCode, k.ErrorMessage = answer(log.ErrTransactional)
-		case q.CoordinatorType != coordinatorGroup || s.o.Groups == nil:
+		case q.CoordinatorType != coordinatorGroup:
 			k.ErrorCode, k.ErrorMessage = kerr.InvalidRequest.Code, kmsg.StringPtr("only consumer groups have a coordinator here")
 		default:
 			k.NodeID = NodeID

@@ -12,6 +12,7 @@ import (
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/kafkaapi/groups"
 )
 
 // Defaults of the limits in Options.
@@ -26,6 +27,8 @@ const (
 const (
 	// RequestBytesMax is the largest request.
 	RequestBytesMax = 32 << 20
+	// LargeRequestBytes is from where on a request is a large one.
+	LargeRequestBytes = 1 << 20
 	// FetchBytesMax is how much one answer to a fetch carries at most, whatever the client asks for, but one batch at least.
 	FetchBytesMax = 16 << 20
 	// IdleMax is how long a connection without requests is kept; Kafka's own default.
@@ -45,8 +48,8 @@ const NodeID = 1
 type Options struct {
 	// Log is what is served.
 	Log *embedded.Log
-	// Groups coordinates consumer groups; nil means that there are none.
-	Groups Groups
+	// Groups are the limits of consumer groups; the store, the topics and the logger are the server's.
+	Groups groups.Options
 	// Advertise is the HOST:PORT that clients are told to connect to. Empty means the address that each has connected to.
 	Advertise string
 	// AutoCreate makes a topic when a client asks for one that is not there, and lets it be made.
@@ -66,7 +69,8 @@ type Options struct {
 	ConnectionsMax int
 	// InFlightMax is the most produces of one connection that wait for the disk; what comes then is not read until one is answered.
 	InFlightMax int
-	// RequestMemoryMax is the most bytes of requests that are being answered; what comes then is not read until there is room.
+	// RequestMemoryMax is the most bytes of requests that are being answered; what comes then is not read until there is room. Half of it is
+	// for requests above LargeRequestBytes, so that who sends those, or claims to, does not keep all others waiting.
 	RequestMemoryMax int64
 	// FetchMemoryMax is the most bytes of records on their way to clients; fetches wait for room.
 	FetchMemoryMax int64
@@ -125,8 +129,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("kafkaapi: Partitions %d; 1 to %d", o.Partitions, log.PartitionsMax)
 	case o.ConnectionsMax < 1 || o.InFlightMax < 1:
 		return errors.New("kafkaapi: ConnectionsMax and InFlightMax are 1 at least")
-	case o.RequestMemoryMax < RequestBytesMax || o.FetchMemoryMax < FetchBytesMax:
-		return fmt.Errorf("kafkaapi: RequestMemoryMax is %d at least, FetchMemoryMax %d: one request must fit", RequestBytesMax, FetchBytesMax)
+	case o.RequestMemoryMax < 2*RequestBytesMax || o.FetchMemoryMax < FetchBytesMax:
+		return fmt.Errorf("kafkaapi: RequestMemoryMax is %d at least, FetchMemoryMax %d: one request must fit", 2*RequestBytesMax, FetchBytesMax)
 	}
 	return nil
 }

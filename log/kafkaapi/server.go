@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/kafkaapi/groups"
 )
 
 // Server serves one log. Lock order: mu is held alone, as is admin, which is held over changes of topics.
@@ -24,7 +25,9 @@ type Server struct {
 	versions map[int16]version
 	producer atomic.Uint32 // ids given to producers in this start
 
-	requests *semaphore.Weighted
+	groups   *groups.Coordinator
+	small    *semaphore.Weighted // bytes of requests
+	large    *semaphore.Weighted // of those above LargeRequestBytes
 	fetches  *semaphore.Weighted
 	admin    sync.Mutex
 
@@ -48,13 +51,21 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{o: o, listen: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
-		requests: semaphore.NewWeighted(o.RequestMemoryMax), fetches: semaphore.NewWeighted(o.FetchMemoryMax)}
+		small: semaphore.NewWeighted(o.RequestMemoryMax / 2), large: semaphore.NewWeighted(o.RequestMemoryMax / 2), fetches: semaphore.NewWeighted(o.FetchMemoryMax)}
 	if err := s.loadCluster(); err != nil {
 		return nil, err
 	}
-	s.versions = s.served()
+	s.versions = served()
 	s.ctx, s.cancel = context.WithCancel(context.Background())
-	return s, nil
+	return s, s.openGroups()
+}
+
+// memory is where a request of n bytes takes its room.
+func (s *Server) memory(n int64) *semaphore.Weighted {
+	if n > LargeRequestBytes {
+		return s.large
+	}
+	return s.small
 }
 
 func (s *Server) loadCluster() error {
@@ -174,7 +185,8 @@ func (s *Server) tooMany(nc net.Conn) {
 	}
 }
 
-// Close stops listening, answers the requests that have begun, until ctx ends, and closes all connections.
+// Close stops listening, answers the requests that have begun, until ctx ends, and closes all connections. It is called BEFORE the log
+// is closed.
 func (s *Server) Close(ctx context.Context) error {
 	s.mu.Lock()
 	s.closed = true
@@ -191,15 +203,16 @@ func (s *Server) Close(ctx context.Context) error {
 		s.tasks.Wait()
 		close(done)
 	}()
+	var err error
 	select {
 	case <-done:
-		return nil
 	case <-ctx.Done():
+		err = ctx.Err()
+		s.mu.Lock()
+		for c := range s.conns {
+			_ = c.nc.Close()
+		}
+		s.mu.Unlock()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for c := range s.conns {
-		_ = c.nc.Close()
-	}
-	return ctx.Err()
+	return errors.Join(err, s.groups.Close())
 }

@@ -43,7 +43,14 @@ type served struct {
 
 func openLog(t testing.TB, fs vfs.FS) *embedded.Log {
 	t.Helper()
-	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, MemTableBytes: 1 << 20, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
+	return openLogAt(t, fs, 0)
+}
+
+// openLogAt opens it when that much time has passed.
+func openLogAt(t testing.TB, fs vfs.FS, later time.Duration) *embedded.Log {
+	t.Helper()
+	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, MemTableBytes: 1 << 20, Fatal: func(err error) { t.Errorf("fatal: %v", err) },
+		Clock: func() time.Time { return time.Now().Add(later) }})
 	must(t, err)
 	return l
 }

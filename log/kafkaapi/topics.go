@@ -138,9 +138,7 @@ func (s *Server) delete(ctx context.Context, name string) error {
 	if err := s.o.InUse(name); err != nil {
 		return refuse(kerr.PolicyViolation, err.Error())
 	}
-	s.admin.Lock()
-	defer s.admin.Unlock()
-	return s.o.Log.DeleteTopic(ctx, name)
+	return s.DeleteTopic(ctx, name)
 }
 
 func (s *Server) createPartitions(ctx context.Context, _ *conn, q *kmsg.CreatePartitionsRequest) *kmsg.CreatePartitionsResponse {

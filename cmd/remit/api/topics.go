@@ -252,7 +252,7 @@ func (t *Topics) delete(w http.ResponseWriter, r *http.Request) error {
 	if err := ParseQuery(r).Done(); err != nil {
 		return err
 	}
-	uses, err := t.inUse(name)
+	uses, err := InUse(t.Node, name)
 	if err != nil {
 		return err
 	}
@@ -271,10 +271,10 @@ func (t *Topics) delete(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// inUse counts the messages that are prepared for a topic, or not yet delivered to it.
-func (t *Topics) inUse(name string) (uses int64, err error) {
-	for p := range int32(t.Node.Partitions()) {
-		err := t.Node.Read(p, func(rows fold.Scanner, _ log.Offset) error {
+// InUse counts the messages that are prepared for a topic, or not yet delivered to it.
+func InUse(node *fold.Node, name string) (uses int64, err error) {
+	for p := range int32(node.Partitions()) {
+		err := node.Read(p, func(rows fold.Scanner, _ log.Offset) error {
 			uses += broker.InUse(rows, name)
 			return nil
 		})
