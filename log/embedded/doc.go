@@ -16,7 +16,8 @@
 // without changing anything, the first offset that cannot.
 //
 // E6 (stop): after the first failed sync, or a checksum that does not hold, [Options.Fatal] is called once and nothing is
-// acknowledged any more. Append then returns ErrUnknown (it had begun), ErrClosed (it had not), or, if Fatal returns, may not return.
+// acknowledged any more. Append then returns ErrClosed. One that had begun, if Fatal returns, returns ErrUnknown or never: a failed sync
+// holds who waits for it.
 //
 // E7 (full disk): below a floor of free space Append returns ErrDiskFull and writes nothing. Reads go on; so does Append once there is
 // room.

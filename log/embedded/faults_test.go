@@ -301,52 +301,119 @@ func TestTrimToEmptyAndKill(t *testing.T) {
 	must(t, l.Close())
 }
 
-// E6: after the first failed sync nothing is acknowledged, nothing unsynced is read, and Fatal is called once.
-func TestFailedSync(t *testing.T) {
-	for n := 1; n <= 4; n++ {
-		disk, mem := &logtest.Disk{}, vfs.NewCrashableMem()
-		fatal := make(chan error, 10)
-		o := options(t, disk.FS(mem))
-		o.Fatal = func(err error) { fatal <- err }
-		l := open(t, o)
-		withTopic(t, l, 2)
-		disk.FailSync(n)
-		acked := 0
-		for {
-			_, err := l.Append(ctx, rec(0, fmt.Sprint(acked)), rec(1, fmt.Sprint(acked)))
-			if err != nil {
-				if !errors.Is(err, log.ErrUnknown) && !errors.Is(err, log.ErrClosed) {
-					t.Fatal(err)
+// failing opens a log on a disk that ruin will ruin, and appends records of a size from several goroutines until the log has failed, or until
+// all is written. Appends under way then never return: their goroutines are left. It returns how often Fatal was told, and how much was
+// acknowledged of each partition.
+func failing(t *testing.T, disk *logtest.Disk, mem *vfs.MemFS, size int, ruin func()) (fatal int, acked []int) {
+	t.Helper()
+	const appenders, appends = 3, 24
+	told := make(chan error, 100)
+	o := options(t, disk.FS(mem))
+	o.Fatal = func(err error) { told <- err }
+	l := open(t, o)
+	withTopic(t, l, appenders)
+	ruin()
+	var mu sync.Mutex
+	acked = make([]int, appenders)
+	written := make(chan struct{})
+	var all sync.WaitGroup
+	for p := range appenders {
+		all.Go(func() {
+			for i := range appends {
+				late := disk.Failed()
+				_, err := l.Append(ctx, log.Record{Partition: part(p), Value: noise(p, i, size)})
+				switch {
+				case errors.Is(err, log.ErrClosed), errors.Is(err, log.ErrUnknown):
+					return
+				case err != nil:
+					t.Error(err)
+				case late:
+					t.Error("acknowledged after a failed sync")
 				}
-				break
+				mu.Lock()
+				acked[p]++
+				mu.Unlock()
 			}
-			if disk.Failed() {
-				t.Fatal("acknowledged after a failed sync")
+		})
+	}
+	go func() {
+		all.Wait()
+		close(written)
+	}()
+	select {
+	case <-written:
+		if len(told) == 0 {
+			if err := l.Close(); (err != nil) != disk.Failed() { // the last sync of all may fail
+				t.Error(err)
 			}
-			acked++
+			return len(told), acked
 		}
-		if err := <-fatal; !errors.Is(err, logtest.ErrInjected) && !strings.Contains(err.Error(), logtest.ErrInjected.Error()) {
-			t.Fatal(err)
+	case err := <-told:
+		fatal++
+		if !errors.Is(err, logtest.ErrInjected) && !errors.Is(err, syscall.ENOSPC) {
+			t.Error(err)
 		}
-		for range 3 {
-			if _, err := l.Append(ctx, rec(0, "late")); !errors.Is(err, log.ErrClosed) {
-				t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := l.Append(ctx, rec(0, "late")); !errors.Is(err, log.ErrClosed) {
+			t.Error(err)
+		}
+	}
+	if err := l.CreateTopic(ctx, log.TopicConfig{Name: "late", Partitions: 1}); !errors.Is(err, log.ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := l.Read(ctx, part(0), 0, 1); !errors.Is(err, log.ErrClosed) {
+		t.Error(err)
+	}
+	if err := l.Close(); !errors.Is(err, log.ErrClosed) {
+		t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return fatal + len(told), slices.Clone(acked)
+}
+
+// noise is a value that does not compress.
+func noise(p, i, size int) []byte {
+	v := make([]byte, size)
+	_, _ = rand.NewChaCha8([32]byte{byte(p), byte(i)}).Read(v)
+	return v
+}
+
+// keptAll holds a log after a power cut against what was acknowledged.
+func keptAll(t *testing.T, mem *vfs.MemFS, acked []int) {
+	t.Helper()
+	l := open(t, options(t, mem.CrashClone(vfs.CrashCloneCfg{})))
+	for p, n := range acked {
+		_, vs := readAll(t, l, part(p))
+		if len(vs) < n {
+			t.Errorf("partition %d: %d of %d", p, len(vs), n)
+		}
+		for i, v := range vs {
+			if v != string(noise(p, i, len(v))) {
+				t.Errorf("partition %d offset %d is another", p, i)
 			}
 		}
-		if _, err := l.Read(ctx, part(0), 0, 1); !errors.Is(err, log.ErrClosed) {
-			t.Fatal(err)
+	}
+	must(t, l.Close())
+}
+
+// E6: after the first failed sync nothing is acknowledged, nothing unsynced is read, and Fatal is called once; whichever sync it is, of
+// an append, or while WALs change, tables are written or the MANIFEST is.
+func TestFailedSync(t *testing.T) {
+	n, disk := 0, &logtest.Disk{}
+	for more := true; more; more = disk.Failed() {
+		n++
+		mem := vfs.NewCrashableMem()
+		disk = &logtest.Disk{}
+		fatal, acked := failing(t, disk, mem, 24<<10, func() { disk.FailSync(n) }) // about as many bytes as fill six WALs
+		if want := map[bool]int{true: 1}[disk.Failed()]; fatal != want {
+			t.Fatalf("sync %d: Fatal was told %d times", n, fatal)
 		}
-		if err := l.Close(); !errors.Is(err, log.ErrClosed) {
-			t.Fatal(err)
-		}
-		if len(fatal) > 0 {
-			t.Fatal("Fatal was called again:", <-fatal)
-		}
-		l = open(t, options(t, mem.CrashClone(vfs.CrashCloneCfg{})))
-		if _, vs := readAll(t, l, part(0)); len(vs) < acked {
-			t.Fatalf("%d of %d", len(vs), acked)
-		}
-		must(t, l.Close())
+		keptAll(t, mem, acked)
+	}
+	if n < 40 {
+		t.Fatal("hardly a sync:", n)
 	}
 }
 
@@ -446,29 +513,14 @@ func TestDiskFullForReal(t *testing.T) {
 
 // E7, second line: a write that meets ENOSPC all the same stops the log; what was acknowledged is kept.
 func TestNoSpaceAllTheSame(t *testing.T) {
-	disk, mem := &logtest.Disk{}, vfs.NewCrashableMem()
-	fatal := make(chan error, 1)
-	o := options(t, disk.FS(mem))
-	o.Fatal = func(err error) { fatal <- err }
-	l := open(t, o)
-	withTopic(t, l, 1)
-	disk.FillUp(40)
-	acked := 0
-	for {
-		if _, err := l.Append(ctx, rec(0, "x")); err != nil {
-			if !errors.Is(err, log.ErrUnknown) && !errors.Is(err, log.ErrClosed) {
-				t.Fatal(err)
-			}
-			break
+	for n := int64(1); n < 20; n += 6 {
+		disk, mem := &logtest.Disk{}, vfs.NewCrashableMem()
+		fatal, acked := failing(t, disk, mem, 10, func() { disk.FillUp(n) })
+		if fatal != 1 {
+			t.Fatalf("write %d: Fatal was told %d times", n, fatal)
 		}
-		acked++
+		keptAll(t, mem, acked)
 	}
-	<-fatal
-	l = open(t, options(t, mem.CrashClone(vfs.CrashCloneCfg{})))
-	if _, vs := readAll(t, l, part(0)); len(vs) < acked {
-		t.Fatal(len(vs), acked)
-	}
-	must(t, l.Close())
 }
 
 // E8: also against another process.

@@ -8,8 +8,9 @@
 // loses that record and all after it, one in the MANIFEST whole tables. A mismatch is a
 // *log.CorruptError with file and byte, and the failed start has changed no file but the lock's.
 //
-// S2 (stop): the first failed sync, the first checksum that does not hold, and whatever else Pebble calls fatal reach
-// [Options.Fatal], once each; it is expected to end the process.
+// S2 (stop): the first failed sync, of a file or of the directory, the first checksum that does not hold, and whatever else Pebble
+// does not survive reach [Options.Fatal]; the first of them counts. It is expected to end the process. A failed sync does not return
+// to Pebble: what waits for it waits for ever. Flush and Close return.
 //
 // S3 (one at a time): one process, and one opener within it, holds a directory; others get log.ErrLocked.
 //
@@ -26,6 +27,7 @@
 //	store.go    Open: lock, check, witness, Pebble
 //	options.go  what can be chosen, and what cannot
 //	witness.go  the vfs wrapper that notes what was synced
+//	guard.go    the vfs wrapper that keeps from Pebble what it does not survive
 //	ledger.go   the witness's own file: three slots, one of which is always whole
 //	check.go    comparing the ledger with the files
 //	view.go     reading a store that is refused, changing nothing

@@ -18,11 +18,14 @@ import (
 type stopper struct {
 	once  sync.Once
 	fatal func(error)
-	held  chan error // why the first of Pebble's goroutines was held, for Open
+
+	holding sync.Once
+	held    chan struct{} // closed when the first goroutine is held
+	why     error         // once held is closed
 }
 
 func newStopper(fatal func(error)) *stopper {
-	return &stopper{fatal: fatal, held: make(chan error, 1)}
+	return &stopper{fatal: fatal, held: make(chan struct{})}
 }
 
 func (s *stopper) stop(err error) { s.once.Do(func() { s.fatal(err) }) }
@@ -30,11 +33,40 @@ func (s *stopper) stop(err error) { s.once.Do(func() { s.fatal(err) }) }
 // hold stops, and never returns.
 func (s *stopper) hold(err error) {
 	s.stop(err)
+	s.holding.Do(func() {
+		s.why = err
+		close(s.held)
+	})
+	select {} // Fatal did not end the process; nothing more comes from this goroutine
+}
+
+// unlessHeld returns what f returns. When a goroutine is held already f is not called. When one is held meanwhile, f may wait for it for
+// ever, and is left to itself. The error is a *heldError in both cases.
+func (s *stopper) unlessHeld(f func() error) error {
 	select {
-	case s.held <- err:
+	case <-s.held:
+		return &heldError{s.why}
 	default:
 	}
-	select {} // Fatal did not end the process; nothing more comes from this goroutine
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.held:
+		return &heldError{s.why}
+	}
+}
+
+// heldError: a goroutine is held, with Pebble's locks, and others of Pebble may still run. Nothing that they use may be closed or given
+// free.
+type heldError struct{ error }
+
+func (e *heldError) Unwrap() error { return e.error }
+
+func isHeld(err error) bool {
+	held := (*heldError)(nil)
+	return errors.As(err, &held)
 }
 
 // logger gives Pebble's words to slog. Pebble's information is for who debugs Pebble.

@@ -30,8 +30,9 @@ type Options struct {
 	FS vfs.FS
 	// Logger takes what Pebble says. Nil discards it.
 	Logger *slog.Logger
-	// Fatal is called when nothing may be acknowledged any more. It should end the process and not return; if it
-	// returns, the goroutine of Pebble that failed is held for ever, and the directory stays locked. Nil means: log, and exit with code 1.
+	// Fatal is called once, when nothing may be acknowledged any more. It should end the process and not return; if it
+	// returns, the goroutine that failed is held for ever, and the directory stays locked. Pebble may hold locks meanwhile: Fatal must not
+	// call the store. Nil means: log, and exit with code 1.
 	Fatal func(error)
 
 	// DisableWAL is for stores that another log can rebuild.

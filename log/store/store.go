@@ -27,6 +27,7 @@ type Store struct {
 	lock   io.Closer
 	ledger *ledger    // nil if read-only
 	fs     *witnessFS // likewise
+	guard  *guardFS   // likewise
 
 	done   chan struct{}
 	ending sync.WaitGroup
@@ -52,11 +53,14 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{lock: lock, stop: newStopper(o.Fatal), done: make(chan struct{})}
 	err = s.open(dir, &o, lock)
-	if held := (*heldError)(nil); errors.As(err, &held) {
-		return nil, err
-	}
-	if err != nil {
+	switch {
+	case isHeld(err):
+		return nil, fmt.Errorf("store: open %s: %w", dir, err)
+	case err != nil:
 		return nil, errors.Join(err, s.release())
+	}
+	if s.guard != nil {
+		s.guard.open.Store(true)
 	}
 	return s, nil
 }
@@ -85,7 +89,7 @@ func (s *Store) open(dir string, o *Options, lock *pebble.Lock) error {
 	return nil
 }
 
-// witness puts the file systems on one another: what was given, the ballast, the witness.
+// witness puts the file systems on one another: what was given, the ballast, the witness, the guard.
 func (s *Store) witness(dir string, o *Options, found *found) (vfs.FS, error) {
 	fs := withBallast(o.FS, dir, o.BallastBytes, o.Logger)
 	state := found.ledger
@@ -96,11 +100,12 @@ func (s *Store) witness(dir string, o *Options, found *found) (vfs.FS, error) {
 	if s.ledger, err = openLedger(fs, dir, state, !found.noted); err != nil {
 		return nil, err
 	}
-	s.fs = &witnessFS{FS: fs, ledger: s.ledger}
+	s.fs = &witnessFS{FS: fs, ledger: s.ledger, stop: s.stop}
 	if o.HoldRemovals {
 		s.fs.held = &removals{}
 	}
-	return s.fs, nil
+	s.guard = &guardFS{FS: s.fs, stop: s.stop}
+	return s.guard, nil
 }
 
 func (s *Store) openTwice(dir string, o *Options, fs vfs.FS, lock *pebble.Lock, twice bool) (*pebble.DB, error) {
@@ -113,49 +118,41 @@ func (s *Store) openTwice(dir string, o *Options, fs vfs.FS, lock *pebble.Lock, 
 	if err != nil || !twice {
 		return db, err
 	}
-	if err := db.Close(); err != nil {
+	if err := s.stop.unlessHeld(db.Close); err != nil {
 		return nil, fmt.Errorf("store: close %s, just made: %w", dir, err)
 	}
 	if db, err = open(); err != nil {
 		return nil, err
 	}
-	return db, s.ledger.bear()
+	if err := s.ledger.bear(); err != nil {
+		return nil, errors.Join(err, s.stop.unlessHeld(db.Close))
+	}
+	return db, nil
 }
 
 // openPebble opens, and returns also when Pebble stops within: its goroutine is then held for ever.
 func openPebble(dir string, po *pebble.Options, stop *stopper) (*pebble.DB, error) {
-	type result struct {
-		db  *pebble.DB
-		err error
-	}
-	opened := make(chan result, 1)
-	go func() {
+	opened := make(chan *pebble.DB, 1)
+	err := stop.unlessHeld(func() (err error) {
 		defer func() {
 			if r := recover(); r != nil {
-				opened <- result{nil, fmt.Errorf("%w: pebble: %v", log.ErrCorrupt, r)}
+				err = fmt.Errorf("%w: pebble: %v", log.ErrCorrupt, r)
 			}
 		}()
 		db, err := pebble.Open(dir, po)
-		opened <- result{db, err}
-	}()
-	select {
-	case r := <-opened:
-		return r.db, openError(dir, r.err)
-	case err := <-stop.held:
-		return nil, &heldError{err}
+		opened <- db
+		return err
+	})
+	if err != nil {
+		return nil, openError(dir, err)
 	}
+	return <-opened, nil
 }
-
-// heldError: a goroutine of Pebble is held, with Pebble's locks, and others of it may still run. Nothing that they use
-// may be closed or given free.
-type heldError struct{ error }
-
-func (e *heldError) Unwrap() error { return e.error }
 
 func openError(dir string, err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case isHeld(err):
+		return err
 	case pebble.IsCorruptionError(err):
 		return AsCorrupt(err)
 	default:
@@ -189,16 +186,19 @@ func (s *Store) begin() {
 			case <-s.done:
 				return
 			case <-t.C:
-				s.flushWitness()
+				_ = s.flushWitness() // Fatal was told
 			}
 		}
 	})
 }
 
-func (s *Store) flushWitness() {
-	if err := s.ledger.flush(); err != nil {
-		s.stop.stop(fmt.Errorf("store: sync of %s: %w", LedgerName, err))
+func (s *Store) flushWitness() error {
+	err := s.ledger.flush()
+	if err != nil {
+		err = fmt.Errorf("store: sync of %s failed: %w", LedgerName, err)
+		s.stop.stop(err)
 	}
+	return err
 }
 
 // Trust says that what was opened is whole: what Options.HoldRemovals has held back is removed now.
@@ -212,11 +212,22 @@ func (s *Store) Trust() error {
 // Stop says that something was found after which nothing may be acknowledged. It calls Fatal, once.
 func (s *Store) Stop(err error) { s.stop.stop(err) }
 
-// Close closes Pebble, notes what is synced, and gives the directory free.
+// Flush makes everything written so far durable in tables. A store that has stopped returns an error, and does not wait.
+func (s *Store) Flush() error { return s.stop.unlessHeld(s.DB.Flush) }
+
+// Close closes Pebble, notes what is synced, and gives the directory free. A store that a failed sync has stopped is left as it
+// is, and stays locked: what Pebble holds cannot be waited for.
 func (s *Store) Close() error {
 	close(s.done)
 	s.ending.Wait()
-	return errors.Join(s.DB.Close(), s.release())
+	err := s.stop.unlessHeld(s.DB.Close)
+	if isHeld(err) {
+		return fmt.Errorf("store: not closed: %w", err)
+	}
+	if s.ledger != nil {
+		err = errors.Join(err, s.flushWitness())
+	}
+	return errors.Join(err, s.release())
 }
 
 // release undoes what Open did beside Pebble.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"io"
 	"slices"
@@ -29,6 +30,7 @@ type witnessFS struct {
 	vfs.FS
 	ledger *ledger
 	held   *removals
+	stop   *stopper
 }
 
 // watched reports whether a file's loss would be silent.
@@ -50,7 +52,12 @@ func (w *witnessFS) drop(names ...string) error {
 	if bases == nil {
 		return nil
 	}
-	return w.ledger.drop(bases...)
+	if err := w.ledger.drop(bases...); err != nil {
+		err = fmt.Errorf("store: sync of %s failed: %w", LedgerName, err)
+		w.stop.stop(err) // Pebble goes on when it cannot remove a file
+		return err
+	}
+	return nil
 }
 
 // Create makes a file anew and watches it.

@@ -70,7 +70,7 @@ type life struct {
 	watch func(*watched) // looks at appends, before the first
 	disk  logtest.Disk
 	full  atomic.Bool // the disk has no room
-	died  atomic.Bool // a sync has failed: what calls end with says nothing
+	died  atomic.Bool // Fatal was told
 	ticks atomic.Int64
 
 	mu   sync.Mutex
@@ -102,7 +102,7 @@ func (w *life) start(fs *vfs.MemFS) {
 	}
 	var err error
 	w.l, err = embedded.Open(embedded.Options{
-		Dir: "log", FS: w.disk.FS(fs), Fatal: fatal, MemTableBytes: w.logMemTable(), BallastBytes: -1,
+		Dir: "log", FS: w.disk.FS(fs), Fatal: fatal, MemTableBytes: 256 << 10, BallastBytes: -1,
 		FreeFloorBytes: 1 << 20, Free: w.free, Clock: w.clock, RetentionEvery: -1,
 	})
 	if err != nil {
@@ -131,8 +131,13 @@ func (w *life) free() (uint64, error) {
 // clock is the log's own, which hurries: so that the disk is asked before every append.
 func (w *life) clock() time.Time { return time.Unix(w.ticks.Add(1), 0) }
 
+// stop closes. A life whose sync has failed is left: appends under way never return, and a process would have ended.
 func (w *life) stop() {
-	if err := errors.Join(w.c.Close(), w.l.Close()); err != nil && !w.died.Load() {
+	w.disk.FailSync(0) // none from now on
+	if w.disk.Failed() {
+		return
+	}
+	if err := errors.Join(w.c.Close(), w.l.Close()); err != nil {
 		w.Errorf("seed %d: close: %v", w.seed, err)
 	}
 }
@@ -237,7 +242,7 @@ func (w *life) refused(err error) bool {
 		noRoom.Add(1)
 	}
 	unbegun := errors.Is(err, payments.ErrNotBegun) || errors.Is(err, payments.ErrUnknownPayment)
-	return err != nil && (w.died.Load() || errors.Is(err, log.ErrDiskFull) || w.seed%3 == 0 && unbegun)
+	return err != nil && (w.disk.Failed() || errors.Is(err, log.ErrDiskFull) || w.seed%3 == 0 && unbegun)
 }
 
 // op does one thing that a client may do, and notes the answer.
@@ -408,13 +413,4 @@ func (w *life) rest() {
 	if err := w.c.Node.Rest(ctx); err != nil {
 		w.Fatalf("seed %d: no rest: %v", w.seed, err)
 	}
-}
-
-// logMemTable is small, so that WALs change often; but not where a sync is to fail: one that fails while Pebble changes WALs makes it
-// panic with a lock in its hand, which Go takes for the end of the process. So it is, for a server; here it would be the end of the test.
-func (w *life) logMemTable() uint64 {
-	if w.seed%5 == 0 {
-		return 0 // the default: one WAL lasts for all of a life
-	}
-	return 256 << 10
 }
