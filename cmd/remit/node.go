@@ -63,8 +63,8 @@ const (
 	cacheBytes        = 96 << 20
 	logMemTableBytes  = 32 << 20
 	viewMemTableBytes = 16 << 20
-	memorySoftLimit   = 480 << 20
-	gcPercent         = 200
+	memorySoftLimit   = 560 << 20
+	gcPercent         = 300
 )
 
 // errRestoring is why a node is not ready at first.
