@@ -25,11 +25,11 @@ type Server struct {
 	versions map[int16]version
 	producer atomic.Uint32 // ids given to producers in this start
 
-	groups   *groups.Coordinator
-	small    *semaphore.Weighted // bytes of requests
-	large    *semaphore.Weighted // of those above LargeRequestBytes
-	fetches  *semaphore.Weighted
-	admin    sync.Mutex
+	groups  *groups.Coordinator
+	small   *semaphore.Weighted // bytes of requests
+	large   *semaphore.Weighted // of those above LargeRequestBytes
+	fetches *semaphore.Weighted
+	admin   sync.Mutex
 
 	ctx    context.Context // of all requests: ends when Close begins
 	cancel context.CancelFunc
