@@ -21,7 +21,7 @@ import (
 )
 
 func newBench(a *app) *cobra.Command {
-	c := group("bench", "Measure this machine, beside what its disk does bare", newBenchAppend(a), newBenchPayments(a), newBenchServe(a))
+	c := group("bench", "Measure this machine, beside what its disk does bare", newBenchAppend(a), newBenchPayments(a), newBenchKafka(a), newBenchServe(a))
 	c.Long = "Measure remit on this machine. Beside each figure stands its ceiling, measured in the same run: a bare Pebble that commits the same\n" +
 		"bytes, with a sync, from as many callers. The two take turns; medians over the rounds are compared.\n\n" +
 		"With --rate the load is open: calls are due at that rate however long those before take, and are timed from when they were due."
