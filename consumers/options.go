@@ -40,7 +40,7 @@ type Reader interface {
 // The context ends when the partition must be let go, or after AttemptMax. A panic is an error.
 type Handler func(ctx context.Context, d Delivery) error
 
-// Delivery is a record on its way to a handler.
+// Delivery is a record on its way to a handler, which does not change the bytes: another attempt reads them again.
 type Delivery struct {
 	// Event is what the record says; empty when it is no CloudEvent.
 	Event event.Event

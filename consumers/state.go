@@ -79,7 +79,7 @@ func newItem(r log.Record) *item {
 	const overhead = 512 // what an item takes beside its bytes, about
 	it := &item{record: r, size: int64(overhead + len(r.Key) + 2*len(r.Value))}
 	for _, h := range r.Headers {
-		it.size += int64(len(h.Key) + 2*len(h.Value)) // once in the record, once in the event
+		it.size += int64(len(h.Key) + 2*len(h.Value)) // at most: once in the record, once in the event
 	}
 	it.event, it.cause = log.ParseRecord(r)
 	return it

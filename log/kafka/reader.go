@@ -12,6 +12,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/remitlog/remit/log"
 )
@@ -27,6 +28,11 @@ const (
 	leaveMax = 5 * time.Second
 	// metadataMin is how soon the client asks again for what a topic is: after that a topic that was made is found.
 	metadataMin = 250 * time.Millisecond
+)
+
+const (
+	sha512 = "SCRAM-SHA-512"
+	sha256 = "SCRAM-SHA-256"
 )
 
 // ErrGap: records that the group has not read are not there any more, by retention, or because the log was restored or made anew. Nothing is
@@ -46,6 +52,8 @@ type ReaderOptions struct {
 	Session time.Duration
 	// TLS, if set, is used for every connection.
 	TLS *tls.Config
+	// User and Password, if set, log in by Mechanism: SCRAM-SHA-512, the default, or SCRAM-SHA-256.
+	User, Password, Mechanism string
 	// Trouble is told of failures that mend themselves, or are waited for: a broker that is not there. It must return soon.
 	Trouble func(error)
 }
@@ -57,6 +65,9 @@ func (o *ReaderOptions) EnsureDefaults() {
 	}
 	if o.Session == 0 {
 		o.Session = 45 * time.Second
+	}
+	if o.Mechanism == "" {
+		o.Mechanism = sha512
 	}
 	if o.Trouble == nil {
 		o.Trouble = func(error) {}
@@ -72,6 +83,12 @@ func (o *ReaderOptions) Validate() error {
 		if _, _, err := net.SplitHostPort(b); err != nil {
 			return fmt.Errorf("kafka: broker %q is not HOST:PORT: %w", b, err)
 		}
+	}
+	if (o.User == "") != (o.Password == "") {
+		return errors.New("kafka: ReaderOptions.User and Password come together")
+	}
+	if o.Mechanism != sha512 && o.Mechanism != sha256 {
+		return fmt.Errorf("kafka: mechanism %q; it is %s or %s", o.Mechanism, sha512, sha256)
 	}
 	if o.Session < 0 {
 		return fmt.Errorf("kafka: a session of %s", o.Session)
@@ -133,6 +150,14 @@ func (r *Reader) Join(group string, topics []string, revoked func(partitions []l
 	}
 	if r.opts.Instance != "" {
 		opts = append(opts, kgo.InstanceID(r.opts.Instance))
+	}
+	if r.opts.User != "" {
+		auth := scram.Auth{User: r.opts.User, Pass: r.opts.Password}
+		mechanism := auth.AsSha512Mechanism()
+		if r.opts.Mechanism == sha256 {
+			mechanism = auth.AsSha256Mechanism()
+		}
+		opts = append(opts, kgo.SASL(mechanism))
 	}
 	if r.opts.TLS != nil {
 		opts = append(opts, kgo.DialTLSConfig(r.opts.TLS))

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +17,8 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/sasl"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/remitlog/remit/consumers"
 	"github.com/remitlog/remit/log"
@@ -76,17 +80,22 @@ type member struct {
 
 func (c *cluster) join(o consumers.Options) *member {
 	c.t.Helper()
-	reader, err := kafka.NewReader(kafka.ReaderOptions{Brokers: c.fake.ListenAddrs(), Trouble: func(err error) { c.t.Log(err) }})
-	if err != nil {
-		c.t.Fatal(err)
+	o.Group, o.Topics, o.CommitEvery = "shop", []string{"orders"}, 50*time.Millisecond
+	return run(c.t, kafka.ReaderOptions{Brokers: c.fake.ListenAddrs()}, o)
+}
+
+func run(t *testing.T, ro kafka.ReaderOptions, o consumers.Options) *member {
+	t.Helper()
+	var err error
+	if o.Reader, err = kafka.NewReader(ro); err != nil {
+		t.Fatal(err)
 	}
-	o.Reader, o.Group, o.Topics, o.CommitEvery = reader, "shop", []string{"orders"}, 50*time.Millisecond
 	consumer, err := consumers.New(o)
 	if err != nil {
-		c.t.Fatal(err)
+		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(c.t.Context())
-	m := &member{t: c.t, stop: cancel, ended: make(chan error, 1)}
+	ctx, cancel := context.WithCancel(t.Context())
+	m := &member{t: t, stop: cancel, ended: make(chan error, 1)}
 	go func() { m.ended <- consumer.Run(ctx) }()
 	return m
 }
@@ -328,27 +337,58 @@ func TestPaused(t *testing.T) {
 // TestNoBroker: brokers that are not there are waited for, and told of; Run ends when it is asked to.
 func TestNoBroker(t *testing.T) {
 	trouble := make(chan error, 1000)
-	reader, err := kafka.NewReader(kafka.ReaderOptions{Brokers: []string{"127.0.0.1:1"}, Trouble: func(err error) { trouble <- err }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	consumer, err := consumers.New(consumers.Options{Reader: reader, Group: "shop", Topics: []string{"orders"},
-		Handler: func(context.Context, consumers.Delivery) error { return nil }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	m := &member{t: t, stop: cancel, ended: make(chan error, 1)}
-	go func() { m.ended <- consumer.Run(ctx) }()
+	m := run(t, kafka.ReaderOptions{Brokers: []string{"127.0.0.1:1"}, Trouble: func(err error) { trouble <- err }},
+		consumers.Options{Group: "shop", Topics: []string{"orders"}, Handler: func(context.Context, consumers.Delivery) error { return nil }})
 	until(t, "trouble", trouble)
 	m.leave()
 }
 
 // TestOptions: what is wrong is said before anything is read.
 func TestOptions(t *testing.T) {
-	for _, o := range []kafka.ReaderOptions{{}, {Brokers: []string{"localhost"}}, {Brokers: []string{"localhost:9092"}, Session: -1}} {
+	for _, o := range []kafka.ReaderOptions{{}, {Brokers: []string{"localhost"}}, {Brokers: []string{"localhost:9092"}, Session: -1},
+		{Brokers: []string{"localhost:9092"}, User: "alice"},
+		{Brokers: []string{"localhost:9092"}, User: "alice", Password: "secret", Mechanism: "PLAIN"}} {
 		if _, err := kafka.NewReader(o); err == nil {
 			t.Errorf("%+v was taken", o)
+		}
+	}
+}
+
+// TestSecure: over TLS and with a password, of either kind. With a wrong one nothing is read, and it is told.
+func TestSecure(t *testing.T) {
+	web := httptest.NewUnstartedServer(nil)
+	web.StartTLS() // for its certificate
+	defer web.Close()
+	trust := web.Client().Transport.(*http.Transport).TLSClientConfig
+	auth := scram.Auth{User: "alice", Pass: "secret"}
+	for name, mechanism := range map[string]sasl.Mechanism{"": auth.AsSha512Mechanism(), "SCRAM-SHA-256": auth.AsSha256Mechanism()} {
+		fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, "orders"), kfake.TLS(web.TLS), kfake.EnableSASL(), kfake.Superuser(mechanism.Name(), "alice", "secret"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer fake.Close()
+		client, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.DialTLSConfig(trust), kgo.SASL(mechanism))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		c := &cluster{t: t, fake: fake, client: client, admin: kadm.NewClient(client)}
+		c.produce(0, 1)
+		handled := make(chan string, 1)
+		o := consumers.Options{Group: "shop", Topics: []string{"orders"}, Handler: func(_ context.Context, d consumers.Delivery) error {
+			handled <- d.Event.ID()
+			return nil
+		}}
+		m := run(t, kafka.ReaderOptions{Brokers: fake.ListenAddrs(), TLS: trust, User: "alice", Password: "secret", Mechanism: name}, o)
+		until(t, "a record", handled)
+		m.leave()
+		trouble := make(chan error, 1000)
+		m = run(t, kafka.ReaderOptions{Brokers: fake.ListenAddrs(), TLS: trust, User: "alice", Password: "guess", Mechanism: name,
+			Trouble: func(err error) { trouble <- err }}, o)
+		until(t, "a refusal", trouble)
+		m.leave()
+		if len(handled) > 0 {
+			t.Errorf("%s: the wrong password will do", mechanism.Name())
 		}
 	}
 }
