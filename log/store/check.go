@@ -30,6 +30,8 @@ type found struct {
 	ledger ledgerState
 	noted  bool // there is a ledger, and a slot of it is whole
 	exists bool // Pebble sees a store
+	// formatted: a marker says in which format the store is.
+	formatted bool
 }
 
 // fresh: no append was ever acknowledged here, so there is nothing to lose.
@@ -47,7 +49,7 @@ func inspect(fs vfs.FS, dir string) (*found, error) {
 	if err != nil {
 		return &f, fmt.Errorf("store: look at %s: %w", dir, err)
 	}
-	f.exists = desc.Exists
+	f.exists, f.formatted = desc.Exists, desc.FormatMajorVersion != pebble.FormatDefault
 	return &f, f.check(fs, dir, desc.ManifestFilename, damaged)
 }
 
@@ -60,7 +62,9 @@ func (f *found) check(fs vfs.FS, dir, manifest string, damaged bool) error {
 	case f.fresh():
 		return nil
 	case !f.exists:
-		return &log.CorruptError{File: "marker.manifest", Byte: -1, Detail: "the store was made here, and nothing says any more which MANIFEST is current"}
+		return &log.CorruptError{File: "marker.manifest", Byte: -1, Detail: "the store was made here, and nothing says any more which MANIFEST is current; " + putBack}
+	case !f.formatted:
+		return &log.CorruptError{File: "marker.format-version", Byte: -1, Detail: "the store was made here, and nothing says any more in which format; " + putBack}
 	}
 	for _, c := range f.ledger.claims {
 		if strings.HasPrefix(c.name, "MANIFEST-") && c.name != fs.PathBase(manifest) {
@@ -77,7 +81,7 @@ func (f *found) check(fs vfs.FS, dir, manifest string, damaged bool) error {
 func (c *claim) check(fs vfs.FS, dir string) error {
 	f, err := fs.Open(fs.PathJoin(dir, c.name), vfs.SequentialReadsOption)
 	if oserror.IsNotExist(err) {
-		return &log.CorruptError{File: c.name, Byte: 0, Detail: fmt.Sprintf("missing; %d bytes of it were synced", c.length)}
+		return &log.CorruptError{File: c.name, Byte: 0, Detail: fmt.Sprintf("missing; %d bytes of it were synced; %s", c.length, putBack)}
 	}
 	if err != nil {
 		return fmt.Errorf("store: %w", err)

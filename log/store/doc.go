@@ -6,7 +6,8 @@
 // S1 (witness): what a sync of a WAL or MANIFEST covered is compared, length and CRC32C, BEFORE
 // Pebble opens anything. Pebble alone opens in silence with less: one flipped bit in the live WAL
 // loses that record and all after it, one in the MANIFEST whole tables. A mismatch is a
-// *log.CorruptError with file and byte, and the failed start has changed no file but the lock's.
+// *log.CorruptError with file and byte, and the failed start has changed no file but the lock's. So is a table or a marker that is
+// missing, or a table that is not as long as it was.
 //
 // S2 (stop): the first failed sync, of a file or of the directory, the first checksum that does not hold, and whatever else Pebble
 // does not survive reach [Options.Fatal]; the first of them counts. It is expected to end the process. A failed sync does not return
@@ -30,6 +31,7 @@
 //	guard.go    the vfs wrapper that keeps from Pebble what it does not survive
 //	ledger.go   the witness's own file: three slots, one of which is always whole
 //	check.go    comparing the ledger with the files
+//	corrupt.go  naming what Pebble finds wrong
 //	view.go     reading a store that is refused, changing nothing
 //	adopt.go    going on with what is left of it
 //	ballast.go  room that is kept to be given up when the disk is full

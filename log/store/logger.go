@@ -10,8 +10,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
-
-	"github.com/remitlog/remit/log"
 )
 
 // stopper calls Fatal for the first cause, once.
@@ -104,7 +102,7 @@ func listener(l *slog.Logger, stop *stopper) pebble.EventListener {
 	return pebble.EventListener{
 		BackgroundError: func(err error) { backgroundError(l, stop, full, err) },
 		DataCorruption: func(info pebble.DataCorruptionInfo) {
-			stop.stop(&log.CorruptError{File: info.Path, Byte: -1, Detail: info.Details.Error()})
+			stop.stop(corruptFile(info.Path, info.Details))
 		},
 		WriteStallBegin: func(info pebble.WriteStallBeginInfo) {
 			l.Warn("store: writes wait for flushes or compactions", "reason", info.Reason)

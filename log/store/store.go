@@ -149,30 +149,6 @@ func openPebble(dir string, po *pebble.Options, stop *stopper) (*pebble.DB, erro
 	return <-opened, nil
 }
 
-func openError(dir string, err error) error {
-	switch {
-	case isHeld(err):
-		return err
-	case pebble.IsCorruptionError(err):
-		return AsCorrupt(err)
-	default:
-		return fmt.Errorf("store: open %s: %w", dir, err)
-	}
-}
-
-// AsCorrupt turns what Pebble says of a checksum that does not hold into a *log.CorruptError. Other errors are
-// returned as they are.
-func AsCorrupt(err error) error {
-	if err == nil || !pebble.IsCorruptionError(err) {
-		return err
-	}
-	file := "?"
-	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
-		file = info.Path
-	}
-	return &log.CorruptError{File: file, Byte: -1, Detail: err.Error()}
-}
-
 // begin starts the ledger's clock.
 func (s *Store) begin() {
 	if s.ledger == nil {

@@ -20,7 +20,9 @@ func View(dir string, o Options, cause *log.CorruptError) (*pebble.DB, error) {
 	o.EnsureDefaults()
 	o.ReadOnly = true
 	stop := newStopper(func(error) {})
-	return openPebble(dir, o.pebble(&viewFS{FS: o.FS, cause: cause}, stop), stop)
+	po := o.pebble(&viewFS{FS: o.FS, cause: cause}, stop)
+	po.DisableConsistencyCheck = true // a table may be missing: it is found when it is read
+	return openPebble(dir, po, stop)
 }
 
 // viewFS refuses all writing, and shows the file in doubt only up to its first byte in doubt, and no later WALs:
