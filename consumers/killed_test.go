@@ -79,7 +79,7 @@ func serve(config string) error {
 	}
 	consumer, err := consumers.New(consumers.Options{
 		Reader: reader, Group: "shop", Topics: []string{orders},
-		AttemptsMax: 5, BackoffMin: 250 * time.Millisecond, BackoffMax: 2 * time.Second, CommitEvery: 100 * time.Millisecond,
+		AttemptsMax: 5, BackoffMin: 250 * time.Millisecond, BackoffMax: time.Second, CommitEvery: 100 * time.Millisecond,
 		Handler: consumers.InTx(db, consumers.PostgreSQL, func(ctx context.Context, tx *sql.Tx, d consumers.Delivery) error {
 			_, err := tx.ExecContext(ctx, "INSERT INTO effects (id, key) VALUES ($1, $2)", d.Event.ID(), string(d.Record.Key))
 			if string(d.Record.Key) == badKey { // after its effect, which must not stay

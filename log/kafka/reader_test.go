@@ -334,6 +334,51 @@ func TestPaused(t *testing.T) {
 	}
 }
 
+// TestPausedElsewhere: a partition that is let go while it is paused is read when it comes back.
+func TestPausedElsewhere(t *testing.T) {
+	c := newCluster(t, 2)
+	want := c.produce(0, 1000)
+	gate, paused, revoked, back := make(chan struct{}), make(chan log.Partition, 100), make(chan int, 100), make(chan struct{}, 10_000)
+	var mu sync.Mutex
+	handled := map[string]bool{}
+	o := consumers.Options{
+		HeldMax: 50, DrainMax: 10 * time.Millisecond,
+		Handler: func(ctx context.Context, d consumers.Delivery) error {
+			select {
+			case <-gate:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			handled[d.Event.ID()] = true
+			if len(handled) == len(want) {
+				close(back)
+			}
+			return nil
+		},
+	}
+	first := o
+	first.Listener = consumers.Listener{
+		Paused:  func(p log.Partition) { paused <- p },
+		Revoked: func(p []log.Partition, _ bool, _ int) { revoked <- len(p) },
+	}
+	a := c.join(first)
+	until(t, "a pause", paused)
+	until(t, "a pause of the other partition", paused)
+	b := c.join(o)
+	if n := until(t, "a hand-over", revoked); n != 1 {
+		t.Errorf("%d partitions were handed over", n)
+	}
+	b.leave()
+	close(gate)
+	until(t, "all records", back)
+	a.leave()
+	if sum := c.committed(); sum != int64(len(want)) {
+		t.Errorf("%d of %d are committed", sum, len(want))
+	}
+}
+
 // TestNoBroker: brokers that are not there are waited for, and told of; Run ends when it is asked to.
 func TestNoBroker(t *testing.T) {
 	trouble := make(chan error, 1000)
