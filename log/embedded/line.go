@@ -155,7 +155,7 @@ func (r *request) refused() bool {
 	return r.err != nil
 }
 
-// apply: Pebble panics when its WAL has failed before.
+// apply: Pebble panics at what it does not expect.
 func (l *Log) apply(b *pebble.Batch) (err error) {
 	defer func() {
 		if r := recover(); r != nil {

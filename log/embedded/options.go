@@ -28,7 +28,7 @@ type Options struct {
 	FS vfs.FS
 	// Logger takes what is worth a person's eye. Nil discards it.
 	Logger *slog.Logger
-	// Fatal is called once, when nothing may be acknowledged any more (E6). Nil means: log, and exit with code 1.
+	// Fatal is called once, when nothing may be acknowledged any more (E6). It must not call the log. Nil means: log, and exit with code 1.
 	Fatal func(error)
 	// Listener watches.
 	Listener Listener
