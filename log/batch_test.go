@@ -159,15 +159,15 @@ func TestBatchRefuses(t *testing.T) {
 		raw  []byte
 		says string
 	}{
-		"empty":      {nil, "0 bytes"},
-		"short":      {good[:60], "60 bytes"},
-		"cut":        {good[:len(good)-1], "says"},
-		"magic":      {flip(good, 16), "magic"},
-		"flipped":    {flip(good, len(good)-1), "checksum"},
-		"length":     {flip(good, 8), "says"},
-		"snappy":     {kmsgBatch(rs, 2), "snappy"},
-		"codec":      {kmsgBatch(rs, 5), "codec 5 is not known"},
-		"control":    {kmsgBatch(rs, 0x20), "control"},
+		"empty":   {nil, "0 bytes"},
+		"short":   {good[:60], "60 bytes"},
+		"cut":     {good[:len(good)-1], "says"},
+		"magic":   {flip(good, 16), "magic"},
+		"flipped": {flip(good, len(good)-1), "checksum"},
+		"length":  {flip(good, 8), "says"},
+		"snappy":  {kmsgBatch(rs, 2), "snappy"},
+		"codec":   {kmsgBatch(rs, 5), "codec 5 is not known"},
+		"control": {kmsgBatch(rs, 0x20), "control"},
 	} {
 		b, _, err := ParseBatch(c.raw)
 		if err == nil {

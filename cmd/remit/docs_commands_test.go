@@ -121,7 +121,7 @@ func split(script string) (commands [][]string) {
 }
 
 // plainTools are commands that need no checking.
-var plainTools = []string{"git", "cd", "kill", "cp", "tar", "df", "ls", "jq", "curl", "go", "mkdir", "mv", "rm"}
+var plainTools = []string{"git", "cd", "kill", "cp", "tar", "df", "ls", "jq", "curl", "go", "mkdir", "mv", "rm", "seq"}
 
 func checkCommand(words []string, calls map[string]bool) error {
 	for len(words) > 1 && strings.Contains(words[0], "=") { // REMIT_HTTP=…
@@ -134,11 +134,24 @@ func checkCommand(words []string, calls map[string]bool) error {
 		return checkRemit(words[3:], false)
 	case words[0] == "curl":
 		return checkCurl(words[1:], calls)
+	case words[0] == "kcat": // TestReadmeTour and TestKafkaPage run it
+		return checkKcat(words[1:])
 	case strings.HasPrefix(words[0], ".ci/"):
 		_, err := os.Stat(filepath.Join("../..", words[0]))
 		return err
 	case !slices.Contains(plainTools, words[0]):
 		return fmt.Errorf("nothing checks this command")
+	}
+	return nil
+}
+
+// checkKcat: it names the default address, a topic, and whether it reads or writes.
+func checkKcat(args []string) error {
+	line := " " + strings.Join(args, " ") + " "
+	for _, of := range [][]string{{" -b 127.0.0.1:9092 ", " -b localhost:9092 "}, {" -t "}, {" -C ", " -P "}} {
+		if !slices.ContainsFunc(of, func(s string) bool { return strings.Contains(line, s) }) {
+			return fmt.Errorf("it has none of%s", strings.Join(of, ","))
+		}
 	}
 	return nil
 }

@@ -8,8 +8,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -26,7 +28,7 @@ func TestReadmeTour(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	url := startNode(t)
+	url, kafka := startNode(t)
 	var last answered
 	calls, shown := 0, 0
 	for _, m := range readmeBlock.FindAllStringSubmatch(string(page), -1) {
@@ -36,9 +38,13 @@ func TestReadmeTour(t *testing.T) {
 			continue
 		}
 		for _, words := range split(strings.ReplaceAll(m[2], "\\\n", " ")) {
-			if words[0] == "curl" {
+			switch words[0] {
+			case "curl":
 				calls++
 				last = ask(t, url, words)
+			case "kcat":
+				calls++
+				consume(t, kafka, words)
 			}
 		}
 	}
@@ -47,10 +53,55 @@ func TestReadmeTour(t *testing.T) {
 	}
 }
 
-// startNode runs a node of the default configuration in a directory of its own, and returns where it listens.
-func startNode(t *testing.T) (url string) {
+// consume runs kcat where it is there: it must print events.
+func consume(t *testing.T, kafka string, words []string) {
+	t.Helper()
+	if _, err := exec.LookPath("kcat"); err != nil {
+		t.Log("kcat is not there, and its call was not made")
+		return
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	call := strings.ReplaceAll(strings.Join(words, " "), "localhost:9092", kafka)
+	args := strings.Fields(call)
+	out, err := exec.CommandContext(ctx, args[0], append(args[1:], "-q")...).Output()
+	if err != nil || !strings.Contains(string(out), `"payer":"alice"`) {
+		t.Errorf("%s: %v\n%s", call, err, out)
+	}
+}
+
+// TestKafkaPage runs what docs/kafka-api.md shows, where kcat is there: what is written is read.
+func TestKafkaPage(t *testing.T) {
+	if _, err := exec.LookPath("kcat"); err != nil {
+		t.Skip("kcat is not there")
+	}
+	page, err := os.ReadFile("../../docs/kafka-api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, kafka := startNode(t)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var all strings.Builder
+	for _, m := range shellBlock.FindAllStringSubmatch(string(page), -1) {
+		c := exec.CommandContext(ctx, "sh", "-ec", strings.ReplaceAll(m[1], "127.0.0.1:9092", kafka))
+		c.Stdout = &all
+		if err := c.Run(); err != nil {
+			t.Errorf("%s: %v", m[1], err)
+		}
+	}
+	lines := strings.Fields(all.String())
+	slices.Sort(lines)
+	if !slices.Equal(lines, strings.Fields("1 2 3 4 5 6 7 8 9")) {
+		t.Errorf("%q", all.String())
+	}
+}
+
+// startNode runs a node of the default configuration in a directory of its own, on ports of its own, and returns where it listens.
+func startNode(t *testing.T) (url, kafka string) {
 	t.Helper()
 	config := Config{Data: t.TempDir(), Partitions: 4, AutoCreateTopics: true}
+	config.Kafka = "127.0.0.1:0"
 	config.EnsureDefaults(options)
 	n, err := open(t.Context(), config, nodeDeps{Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { t.Error(err) }})
 	if err != nil {
@@ -72,7 +123,7 @@ func startNode(t *testing.T) (url string) {
 	}
 	s := httptest.NewServer(n.Handler())
 	t.Cleanup(s.Close)
-	return s.URL
+	return s.URL, n.About().Kafka
 }
 
 // answered is what a call was answered with.
