@@ -321,29 +321,27 @@ func (r *run) letGo(v revocation) {
 	}
 	now := time.Now()
 	h := &handover{revocation: v, held: r.release(v.parts), cancelAt: now.Add(r.DrainMax), leaveAt: now.Add(r.DrainMax + leaveMax)}
-	r.handovers = append(r.handovers, h)
 	if v.lost {
 		r.cancel(h)
 		r.leave(h)
+		r.handedOver(h)
+		return
 	}
+	r.handovers = append(r.handovers, h)
 }
 
 // settle sees which hand-overs hold nothing any more, and ends the patience with the others when it is time.
 func (r *run) settle(now time.Time) {
 	for _, h := range r.handovers {
-		held := 0
-		for _, p := range h.held {
-			held += p.held
-		}
 		switch {
 		case h.settled:
-		case held == 0:
-			h.settled = true
+			continue
 		case !now.Before(h.leaveAt):
 			r.leave(h)
 		case !h.cancelAt.IsZero() && !now.Before(h.cancelAt):
 			r.cancel(h)
 		}
+		h.settled = !slices.ContainsFunc(h.held, func(p *partition) bool { return p.held > 0 })
 	}
 }
 
@@ -364,7 +362,6 @@ func (r *run) leave(h *handover) {
 	for _, p := range h.held {
 		h.left += r.abandon(p)
 	}
-	h.settled = true
 }
 
 // commit begins the next commit, one at a time: of two of one partition the older must not come last. Hand-overs go first.
@@ -375,7 +372,7 @@ func (r *run) commit() {
 			break
 		}
 		h := r.handovers[i]
-		if next := offsets(h.held); len(next) > 0 && !h.lost {
+		if next := offsets(h.held); len(next) > 0 {
 			r.send(committed{next: next, parts: h.held, of: h})
 		} else {
 			r.handedOver(h)

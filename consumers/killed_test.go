@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -96,6 +97,10 @@ func serve(config string) error {
 	if err != nil {
 		return err
 	}
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(1) // the test is gone
+	}()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
 	return consumer.Run(ctx)
@@ -283,6 +288,9 @@ func (k *killed) start(instance string) *process {
 	p.cmd.Stderr = os.Stderr
 	stdout, err := p.cmd.StdoutPipe()
 	if err != nil {
+		k.t.Fatal(err)
+	}
+	if _, err := p.cmd.StdinPipe(); err != nil { // it ends when this is closed, at the latest with this process
 		k.t.Fatal(err)
 	}
 	if err := p.cmd.Start(); err != nil {
