@@ -89,6 +89,15 @@ var rules = []struct {
 		from: []string{"broker/producer", "saga/initiator", "saga/participant", "saga/fence", "consumers"}, tests: true,
 	},
 	{
+		why:     "a service brings the driver of its database; consumers knows two methods of a transaction",
+		imports: []string{"github.com/jackc/pgx", "github.com/go-sql-driver/mysql", "modernc.org/sqlite"}, tests: true,
+	},
+	{
+		why:     "what starts servers is for tests and measurements",
+		imports: []string{module + "consumers/dbtest", module + "log/kafka/kafkatest", module + "consumers/consumerstest"},
+		but:     []string{"cmd/remit/bench"}, tests: true,
+	},
+	{
 		why:     "logtest is for tests",
 		imports: []string{module + "log/logtest"}, but: []string{"log/logtest", "cmd/remit/sim", "cmd/remit/torture"}, tests: true,
 	},
@@ -160,6 +169,8 @@ func TestRules(t *testing.T) {
 		{"broker/producer/producer.go", module + "log/fold", false},
 		{"broker/producer/producer.go", module + "log", true},
 		{"consumers/consumers.go", module + "log/kafka", false},
+		{"consumers/once.go", "github.com/jackc/pgx/v5", false},
+		{"consumers/once_test.go", "github.com/jackc/pgx/v5", true},
 		{"cmd/remit/node.go", module + "log/embedded", true},
 		{"log/fold/fold.go", module + "log/kafka", false},
 		{"log/fold/fold.go", "github.com/twmb/franz-go/pkg/kgo", false},
