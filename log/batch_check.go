@@ -11,9 +11,12 @@ import (
 // TimeAheadMax is how far ahead of the log's clock a client may date a record: retention and searches by time go by what records say.
 const TimeAheadMax = time.Hour
 
+// noTime is the time of a record that has none.
+const noTime = -1
+
 // Errors of a batch that a client made.
 var (
-	// ErrTime: the batch dates its records as only a log may, or too far ahead. Correct the client's clock.
+	// ErrTime: the batch dates its records as only a log may, too far ahead, or before 1970. Correct the client's clock.
 	ErrTime = errors.New("log: bad record time")
 	// ErrTransactional: the batch belongs to a Kafka transaction. Send it without one.
 	ErrTransactional = errors.New("log: Kafka transactions are not supported")
@@ -65,7 +68,11 @@ func (b Batch) checkRecords() (latest int64, err error) {
 		if n := before - len(d.rest); n > RecordMax {
 			return 0, fmt.Errorf("%w: a record of %d bytes, at most %d", ErrTooLarge, n, RecordMax)
 		}
-		if t := base + delta; first || t > latest {
+		t := base + delta
+		if t < noTime {
+			return 0, fmt.Errorf("%w: %d ms is before 1970", ErrTime, t)
+		}
+		if first || t > latest {
 			latest = t
 		}
 	}

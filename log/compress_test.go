@@ -130,19 +130,24 @@ func TestCheckClient(t *testing.T) {
 		"more":          {seal(append(good(), 0)), ErrBadBatch},
 		"large":         {big, ErrTooLarge},
 		"late":          {late, ErrTime},
+		"early":         {Batch(encode(0, []Record{{Value: []byte("x"), Time: time.UnixMilli(-2)}})), ErrTime},
 		"unpackable":    {put(batchAttributesAt, 0, codecZstd), ErrBadBatch},
 	} {
 		if err := c.b.CheckClient(batchNow); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
+	if err := Batch(encode(0, []Record{{Value: []byte("x"), Time: time.UnixMilli(-1)}})).CheckClient(batchNow); err != nil {
+		t.Errorf("a record without a time: %v", err)
+	}
 	wrong := put(batchMaxTimeAt, 0, 0, 0, 0, 0, 0, 0, 1)
 	if err := wrong.CheckClient(batchNow); err != nil || !bytes.Equal(wrong, good()) {
 		t.Errorf("the latest time was not corrected: %v", err)
 	}
-	// Every byte of the records, changed: it is refused, or read.
-	for at := batchRecordsAt; at < len(good()); at++ {
-		b := good()
+	// Every byte of some records, changed: it is refused, or read.
+	small := encode(0, someRecords()[:3])
+	for at := batchRecordsAt; at < len(small); at++ {
+		b := Batch(bytes.Clone(small))
 		b[at] ^= 0x21
 		seal(b)
 		if b.CheckClient(batchNow) != nil {

@@ -15,7 +15,9 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/remitlog/remit/log"
+	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/log/kafkaapi"
+	"github.com/remitlog/remit/log/logtest"
 )
 
 // wantCode fails unless err is what the protocol calls want; nil for no error.
@@ -431,5 +433,39 @@ func TestTopicIDs(t *testing.T) {
 	q.Topics = append(q.Topics, topic)
 	if r := raw.ask(t, q).(*kmsg.FetchResponse); r.Topics[0].Partitions[0].ErrorCode != kerr.UnknownTopicID.Code {
 		t.Errorf("%+v", r)
+	}
+}
+
+// Retention is what the configurations say, by time and by size.
+func TestRetentionConfigs(t *testing.T) {
+	clock := logtest.NewClock(time.Now().Truncate(time.Millisecond))
+	l, err := embedded.Open(embedded.Options{Dir: "log", FS: vfs.NewMem(), Clock: clock.Now, RetentionEvery: time.Millisecond})
+	must(t, err)
+	s := serve(t, kafkaapi.Options{Log: l})
+	a := kadm.NewClient(s.client(t))
+	ms, bytes := "60000", "5000"
+	_, err = a.CreateTopic(bounded(t), 1, 1, map[string]*string{"retention.ms": &ms}, "time")
+	must(t, err)
+	_, err = a.CreateTopic(bounded(t), 1, 1, map[string]*string{"retention.bytes": &bytes}, "size")
+	must(t, err)
+	first := func(topic string) log.Offset {
+		t.Helper()
+		first, _, err := s.Bounds(ctx, log.Partition{Topic: topic})
+		must(t, err)
+		return first
+	}
+	for range 10 {
+		for _, topic := range []string{"time", "size"} {
+			_, err := s.Append(ctx, log.Record{Partition: log.Partition{Topic: topic}, Value: make([]byte, 1000)})
+			must(t, err)
+		}
+		clock.Advance(10 * time.Second)
+	}
+	// Within 60 s are those of the last six turns; 5000 bytes take five rows, not whole.
+	for bounded := bounded(t); first("time") < 4 || first("size") < 5; {
+		must(t, bounded.Err())
+	}
+	if at, size := first("time"), first("size"); at != 4 || size != 5 && size != 6 {
+		t.Errorf("by time from %d on, by size from %d on", at, size)
 	}
 }

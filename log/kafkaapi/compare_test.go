@@ -185,7 +185,7 @@ func transcript(t *testing.T, address string) map[string]string {
 	say("list start offsets after", err, offsetText(o, base))
 	epochs := kadm.OffsetForLeaderEpochRequest{}
 	epochs.Add("t", 0, 1<<30)
-	ends, err := a.OffetForLeaderEpoch(ctx, epochs) // so it is spelled
+	ends, err := a.OffsetForLeaderEpoch(ctx, epochs)
 	for _, p := range ends["t"] {
 		say("offset of an epoch to come", err, p.LeaderEpoch, " ", p.EndOffset, " ", codeName(p.Err))
 	}
