@@ -100,8 +100,11 @@ func TestKafkaPage(t *testing.T) {
 // startNode runs a node of the default configuration in a directory of its own, on ports of its own, and returns where it listens.
 func startNode(t *testing.T) (url, kafka string) {
 	t.Helper()
-	config := Config{Data: t.TempDir(), Partitions: 4, AutoCreateTopics: true}
-	config.Kafka = "127.0.0.1:0"
+	return startConfig(t, Config{Data: t.TempDir(), Partitions: 4, AutoCreateTopics: true, Kafka: "127.0.0.1:0"})
+}
+
+func startConfig(t *testing.T, config Config) (url, kafka string) {
+	t.Helper()
 	config.EnsureDefaults(options)
 	n, err := open(t.Context(), config, nodeDeps{Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { t.Error(err) }})
 	if err != nil {
