@@ -50,6 +50,7 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	l := &Log{o: o, done: make(chan struct{}), failed: make(chan struct{})}
+	l.line.idle = make(chan struct{})
 	l.floor.init(&l.o)
 	s, err := store.Open(o.Dir, o.store(l.fail))
 	if err != nil {

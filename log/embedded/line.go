@@ -26,6 +26,7 @@ type line struct {
 	mu      sync.Mutex
 	waiting []*request
 	led     bool
+	idle    chan struct{} // taken from by goroutines that have led, and lead again
 }
 
 // join reports whether r leads at once.
@@ -63,9 +64,29 @@ func (l *Log) pass() {
 	switch {
 	case !q.led:
 	case q.waiting[0].behind:
-		go l.lead()
+		l.startLead()
 	default:
 		q.waiting[0].leads <- true
+	}
+}
+
+// startLead gives the lead to a goroutine that has led before, or to a new one, whose stack must grow first.
+func (l *Log) startLead() {
+	select {
+	case l.line.idle <- struct{}{}:
+	default:
+		go l.leading()
+	}
+}
+
+func (l *Log) leading() {
+	for {
+		l.lead()
+		select {
+		case <-l.line.idle:
+		case <-l.done:
+			return
+		}
 	}
 }
 

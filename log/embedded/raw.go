@@ -68,7 +68,7 @@ func (a *RawAppend) begin(at log.Partition, batch log.Batch) error {
 	}
 	r.behind = true
 	if a.l.line.join(r) {
-		go a.l.lead()
+		a.l.startLead()
 	}
 	return nil
 }
