@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,6 +121,15 @@ func (s side) client(opts ...kgo.Opt) (*kgo.Client, error) {
 	return c, nil
 }
 
+// noise is bytes that do not compress away, nor beside those of another seed.
+func noise(n int, seed uint64) []byte {
+	value := make([]byte, 0, n+8)
+	for r := rand.NewPCG(seed, 1); len(value) < n; {
+		value = binary.LittleEndian.AppendUint64(value, r.Uint64())
+	}
+	return value[:n]
+}
+
 // producer produces one record a call, to partitions in turn.
 type producer struct {
 	*kgo.Client
@@ -136,9 +146,10 @@ func (o *KafkaOptions) producer(s side, topic string, partitions int) (*producer
 
 // call produces a record that says when it was, and waits for its acknowledgement.
 func (p *producer) call(ctx context.Context, _ int) error {
-	value := filler(p.bytes)
+	n := p.n.Add(1)
+	value := noise(p.bytes, uint64(n))
 	binary.BigEndian.PutUint64(value, uint64(time.Now().UnixNano()))
-	r := &kgo.Record{Topic: p.topic, Partition: int32(p.n.Add(1) % int64(p.partitions)), Value: value}
+	r := &kgo.Record{Topic: p.topic, Partition: int32(n % int64(p.partitions)), Value: value}
 	return p.ProduceSync(ctx, r).FirstErr()
 }
 
@@ -286,8 +297,8 @@ func (o *KafkaOptions) fill(ctx context.Context, s side, topic string) error {
 	}
 	defer c.Close()
 	var first atomic.Pointer[error]
-	for range o.FetchBytes / o.Bytes {
-		c.Produce(ctx, &kgo.Record{Value: filler(o.Bytes)}, func(_ *kgo.Record, err error) {
+	for i := range o.FetchBytes / o.Bytes {
+		c.Produce(ctx, &kgo.Record{Value: noise(o.Bytes, uint64(i))}, func(_ *kgo.Record, err error) {
 			if err != nil {
 				first.CompareAndSwap(nil, &err)
 			}
