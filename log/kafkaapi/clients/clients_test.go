@@ -254,8 +254,12 @@ func (s *scene) start() *member {
 	}
 	go func() {
 		defer close(m.ended)
-		for in := bufio.NewScanner(out); in.Scan(); {
-			if r, ok := read(in.Text()); ok {
+		for in := bufio.NewReader(out); ; {
+			line, err := in.ReadString('\n')
+			if err != nil { // of what a killed one did not end is nothing known
+				break
+			}
+			if r, ok := read(strings.TrimSuffix(line, "\n")); ok {
 				m.mu.Lock()
 				m.read = append(m.read, r)
 				m.mu.Unlock()
