@@ -13,10 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
@@ -356,4 +358,37 @@ func TestCloseAnswers(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Second {
 		t.Error("closing took", took)
 	}
+}
+
+// With a full disk produces are refused so that clients try again, fetches go on, and produces come back with room.
+func TestDiskFull(t *testing.T) {
+	var free atomic.Uint64
+	free.Store(1 << 40)
+	clock := logtest.NewClock(time.Now())
+	l, err := embedded.Open(embedded.Options{Dir: "log", FS: vfs.NewMem(), FreeFloorBytes: 1 << 20, Clock: clock.Now,
+		Free: func() (uint64, error) { return free.Load(), nil }})
+	must(t, err)
+	s := serve(t, kafkaapi.Options{Log: l})
+	s.topic(t, "t", 1)
+	c := dial(t, s)
+	produce := func(want int16) {
+		t.Helper()
+		clock.Advance(time.Second) // what is known of the free space is that old
+		r := c.ask(t, produceRequest("t", batch("v"))).(*kmsg.ProduceResponse)
+		if p := r.Topics[0].Partitions[0]; p.ErrorCode != want {
+			t.Errorf("%d, want %d", p.ErrorCode, want)
+		}
+	}
+	produce(0)
+	free.Store(1 << 10)
+	produce(kerr.KafkaStorageError.Code)
+	if !kerr.IsRetriable(kerr.KafkaStorageError) {
+		t.Error("clients do not try again")
+	}
+	reader := s.client(t, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"t": {0: kgo.NewOffset().AtStart()}}))
+	if got := values(t, reader, 1); got[0] != "v" {
+		t.Error(got)
+	}
+	free.Store(1 << 40)
+	produce(0)
 }
