@@ -392,3 +392,27 @@ func TestDiskFull(t *testing.T) {
 	free.Store(1 << 40)
 	produce(0)
 }
+
+// Clients that ask for much and do not read it do not keep others from reading.
+func TestClientsThatDoNotRead(t *testing.T) {
+	s := serve(t, kafkaapi.Options{FetchMemoryMax: 2 * kafkaapi.FetchBytesMax})
+	s.topic(t, "t", 1)
+	const records = 40
+	for range records {
+		_, err := s.Append(ctx, log.Record{Partition: log.Partition{Topic: "t"}, Value: make([]byte, 1<<20)})
+		must(t, err)
+	}
+	for range 4 {
+		q := kmsg.NewPtrFetchRequest()
+		q.Version, q.MinBytes, q.MaxBytes = 4, 1, math.MaxInt32
+		topic, part := kmsg.NewFetchRequestTopic(), kmsg.NewFetchRequestTopicPartition()
+		part.PartitionMaxBytes = math.MaxInt32
+		topic.Topic, topic.Partitions = "t", append(topic.Partitions, part)
+		q.Topics = append(q.Topics, topic)
+		dial(t, s).send(t, q)
+	}
+	c := s.client(t, kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"t": {0: kgo.NewOffset().AtStart()}}), kgo.FetchMaxBytes(50<<20))
+	if got := values(t, c, records); len(got) != records {
+		t.Error(len(got))
+	}
+}

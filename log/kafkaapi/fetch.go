@@ -7,17 +7,17 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/remitlog/remit/log"
-	"github.com/remitlog/remit/log/embedded"
 )
 
 // fetched is an answer to a fetch, with the memory that it lies in.
 type fetched struct {
 	*kmsg.FetchResponse
-	s      *Server
 	buffer *[]byte
-	held   int64 // of Server.fetches
+	held   int64
+	from   *semaphore.Weighted // what held was taken from; nil if nothing was
 }
 
 func (f *fetched) free() {
@@ -25,8 +25,14 @@ func (f *fetched) free() {
 		fetchBuffers.Put(f.buffer)
 	}
 	f.buffer = nil
-	f.s.fetches.Release(f.held)
-	f.held = 0
+	f.giveBack(f.held)
+}
+
+func (f *fetched) giveBack(n int64) {
+	if n > 0 {
+		f.from.Release(n)
+		f.held -= n
+	}
 }
 
 // fetchBuffers are what records are read into.
@@ -38,6 +44,7 @@ type fetching struct {
 	q     *kmsg.FetchRequest
 	r     *fetched
 	parts []fetchPart
+	limit int  // of the answer
 	bytes int  // read so far
 	error bool // a partition is answered with an error: that is not held back
 	full  bool // there is no memory for more
@@ -54,7 +61,7 @@ type fetchPart struct {
 
 // fetch waits until MinBytes are there, for MaxWait at most, and copies them as they are stored.
 func (s *Server) fetch(ctx context.Context, c *conn, q *kmsg.FetchRequest) kmsg.Response {
-	f := &fetching{s: s, q: q, r: &fetched{FetchResponse: kmsg.NewPtrFetchResponse(), s: s}}
+	f := &fetching{s: s, q: q, r: &fetched{FetchResponse: kmsg.NewPtrFetchResponse()}, limit: FetchBytesMax}
 	f.r.Version = q.Version
 	if q.SessionID != 0 { // none is ever given
 		f.r.ErrorCode = kerr.FetchSessionIDNotFound.Code
@@ -146,7 +153,7 @@ func (f *fetching) enough() bool {
 }
 
 // most is how many bytes the answer may have.
-func (f *fetching) most() int { return min(max(int(f.q.MaxBytes), 1), FetchBytesMax) }
+func (f *fetching) most() int { return min(max(int(f.q.MaxBytes), 1), f.limit) }
 
 func (f *fetching) partitions() []log.Partition {
 	ps := make([]log.Partition, 0, len(f.parts))
@@ -217,34 +224,39 @@ func (f *fetching) stop(p *fetchPart, err error) bool {
 	return true
 }
 
-// hold takes the memory for the whole answer before a byte of it is read, waiting for it only as long as nothing is held: two that hold and
-// wait could wait for each other.
+// hold takes the memory for the answer before a byte of it is read. A large answer is not waited for: clients that do not read theirs
+// would keep all others waiting. A small one is, as long as nothing is held: two that hold and wait could wait for each other.
 func (f *fetching) hold(ctx context.Context) bool {
-	n := int64(max(f.most(), embedded.RawMax))
-	switch held := f.r.held; {
-	case held >= n:
-	case held == 0:
-		if f.s.fetches.Acquire(ctx, n) != nil {
-			return false
-		}
-		f.r.held = n
-	case f.s.fetches.TryAcquire(n - held):
-		f.r.held = n
-	default:
-		f.full = true // what there is is answered
+	if f.r.from == nil && !f.begin(ctx) {
 		return false
 	}
-	if f.r.buffer == nil {
-		f.r.buffer = fetchBuffers.Get().(*[]byte)
-		*f.r.buffer = (*f.r.buffer)[:0]
+	if more := int64(f.most()) - f.r.held; more > 0 {
+		if !f.r.from.TryAcquire(more) {
+			f.full = true // what there is is answered
+			return false
+		}
+		f.r.held += more
 	}
 	return true
 }
 
-// keep gives back the memory that was not needed.
-func (f *fetching) keep() {
-	if surplus := f.r.held - int64(f.bytes); surplus > 0 {
-		f.s.fetches.Release(surplus)
-		f.r.held -= surplus
+// begin takes the memory for an answer of which nothing is read yet.
+func (f *fetching) begin(ctx context.Context) bool {
+	f.r.from = f.s.fetches
+	if n := int64(f.most()); f.r.from.TryAcquire(n) {
+		f.r.held = n
+	} else {
+		f.r.from, f.limit = f.s.crumbs, FetchSmallBytes
+		n = int64(f.most())
+		if f.r.from.Acquire(ctx, n) != nil {
+			return false
+		}
+		f.r.held = n
 	}
+	f.r.buffer = fetchBuffers.Get().(*[]byte)
+	*f.r.buffer = (*f.r.buffer)[:0]
+	return true
 }
+
+// keep gives back the memory that was not needed. One batch larger than the answer may be is there all the same, and is not counted.
+func (f *fetching) keep() { f.r.giveBack(f.r.held - int64(f.bytes)) }

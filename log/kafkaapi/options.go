@@ -31,6 +31,8 @@ const (
 	LargeRequestBytes = 1 << 20
 	// FetchBytesMax is how much one answer to a fetch carries at most, whatever the client asks for, but one batch at least.
 	FetchBytesMax = 16 << 20
+	// FetchSmallBytes is how much it carries while there is no memory for larger ones.
+	FetchSmallBytes = 1 << 20
 	// IdleMax is how long a connection without requests is kept; Kafka's own default.
 	IdleMax = 10 * time.Minute
 	// BodyTimeout is how long a request that has begun may take to arrive.
@@ -72,7 +74,8 @@ type Options struct {
 	// RequestMemoryMax is the most bytes of requests that are being answered; what comes then is not read until there is room. Half of it is
 	// for requests above LargeRequestBytes, so that who sends those, or claims to, does not keep all others waiting.
 	RequestMemoryMax int64
-	// FetchMemoryMax is the most bytes of records on their way to clients; fetches wait for room.
+	// FetchMemoryMax is the most bytes of records on their way to clients. Half of it is for large answers; when they have taken it, because
+	// clients do not read them, all others get small ones, and wait for room only among those.
 	FetchMemoryMax int64
 }
 
@@ -129,8 +132,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("kafkaapi: Partitions %d; 1 to %d", o.Partitions, log.PartitionsMax)
 	case o.ConnectionsMax < 1 || o.InFlightMax < 1:
 		return errors.New("kafkaapi: ConnectionsMax and InFlightMax are 1 at least")
-	case o.RequestMemoryMax < 2*RequestBytesMax || o.FetchMemoryMax < FetchBytesMax:
-		return fmt.Errorf("kafkaapi: RequestMemoryMax is %d at least, FetchMemoryMax %d: one request must fit", 2*RequestBytesMax, FetchBytesMax)
+	case o.RequestMemoryMax < 2*RequestBytesMax || o.FetchMemoryMax < 2*FetchBytesMax:
+		return fmt.Errorf("kafkaapi: RequestMemoryMax is %d at least, FetchMemoryMax %d: one request must fit", 2*RequestBytesMax, 2*FetchBytesMax)
 	}
 	return nil
 }

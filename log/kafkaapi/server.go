@@ -28,7 +28,8 @@ type Server struct {
 	groups  *groups.Coordinator
 	small   *semaphore.Weighted // bytes of requests
 	large   *semaphore.Weighted // of those above LargeRequestBytes
-	fetches *semaphore.Weighted
+	fetches *semaphore.Weighted // bytes of large answers to fetches
+	crumbs  *semaphore.Weighted // of small ones
 	admin   sync.Mutex
 
 	ctx    context.Context // of all requests: ends when Close begins
@@ -51,7 +52,8 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{o: o, listen: map[net.Listener]struct{}{}, conns: map[*conn]struct{}{},
-		small: semaphore.NewWeighted(o.RequestMemoryMax / 2), large: semaphore.NewWeighted(o.RequestMemoryMax / 2), fetches: semaphore.NewWeighted(o.FetchMemoryMax)}
+		small: semaphore.NewWeighted(o.RequestMemoryMax / 2), large: semaphore.NewWeighted(o.RequestMemoryMax / 2),
+		fetches: semaphore.NewWeighted(o.FetchMemoryMax / 2), crumbs: semaphore.NewWeighted(o.FetchMemoryMax / 2)}
 	if err := s.loadCluster(); err != nil {
 		return nil, err
 	}
