@@ -164,6 +164,9 @@ func (s *scene) play() {
 
 	s.produce("c", func() {
 		s.wait("the second member reads what is produced", func() bool { return second.has("c-") })
+		if s.tool.drops {
+			s.consumed()
+		}
 		s.stop(second)
 	})
 	s.consumed()
@@ -196,14 +199,6 @@ func (s *scene) create() {
 // produce sends a phase; midway it waits until between has returned.
 func (s *scene) produce(name string, between func()) {
 	s.t.Helper()
-	var halves [2]strings.Builder
-	for i := range phase {
-		key := fmt.Sprintf("k%02d", i%keys)
-		s.sequence[key]++
-		value := fmt.Sprintf("%s-%s-%05d", name, key, s.sequence[key])
-		s.produced[value] = true
-		fmt.Fprintf(&halves[i*2/phase], "%s\t%s\n", key, value)
-	}
 	cmd := s.tool.produce(s.broker, s.topic)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -217,12 +212,12 @@ func (s *scene) produce(name string, between func()) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), 2*patience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
-	_, err = io.WriteString(in, halves[0].String())
+	_, err = io.WriteString(in, s.more(name))
 	if between != nil {
 		between()
 	}
 	if err == nil {
-		_, err = io.WriteString(in, halves[1].String())
+		_, err = io.WriteString(in, s.more(name))
 	}
 	if err == nil {
 		err = in.Close()
@@ -230,6 +225,19 @@ func (s *scene) produce(name string, between func()) {
 	if ended := cmd.Wait(); err != nil || ended != nil {
 		s.t.Fatalf("produce: %v, %v\n%s", err, ended, last(out.String()))
 	}
+}
+
+// more returns half a phase, as a tool reads it.
+func (s *scene) more(name string) string {
+	var b strings.Builder
+	for i := range phase / 2 {
+		key := fmt.Sprintf("k%02d", i%keys)
+		s.sequence[key]++
+		value := fmt.Sprintf("%s-%s-%05d", name, key, s.sequence[key])
+		s.produced[value] = true
+		fmt.Fprintf(&b, "%s\t%s\n", key, value)
+	}
+	return b.String()
 }
 
 // start starts one more member.
@@ -352,7 +360,7 @@ func (s *scene) consumed() {
 	var missing []string
 	defer func() {
 		if s.t.Failed() {
-			s.t.Log("not read: ", len(missing), missing[:min(len(missing), 10)])
+			s.t.Log("not read:", len(missing), missing[:min(len(missing), 10)])
 		}
 	}()
 	s.wait("all is read", func() bool {

@@ -30,6 +30,8 @@ type tool struct {
 	consume func(broker, group, topic string) *exec.Cmd
 	// seek prints all records from a time on, and ends.
 	seek func(t *testing.T, broker, topic string, from time.Time) *exec.Cmd
+	// drops: what it holds when it is told to end is committed and not printed.
+	drops bool
 	// parse reads a line of consume and seek; nil: as above.
 	parse func(line string) (record, bool)
 }
@@ -96,6 +98,7 @@ var tools = []tool{kcat, script("kafkajs", "node", "kafkajs.mjs", "node_modules/
 var kcat = tool{
 	name:   "kcat",
 	absent: inPath("kcat"),
+	drops:  true, // of its consume_cb the first line is: if (!conf.run) return
 	list:   func(broker string) *exec.Cmd { return exec.Command("kcat", "-b", broker, "-L") },
 	produce: func(broker, topic string) *exec.Cmd {
 		return exec.Command("kcat", "-b", broker, "-P", "-t", topic, "-K", "\t", "-X", "enable.idempotence=true", "-X", "partitioner=murmur2_random")
