@@ -20,7 +20,7 @@ type ask struct {
 type inbox struct {
 	doorMax int
 	wake    chan struct{} // holds one token while asks wait
-	busy    *atomic.Int64 // counts what is put; whoever takes it counts it off
+	busy    *atomic.Int64 // counts what is put; the loop counts off what it has taken, once that is dealt with
 
 	mu     sync.Mutex
 	asks   []ask

@@ -38,6 +38,7 @@ type loop struct {
 	again   retries
 	waiting map[string]bool // the keys in again
 	behind  bool            // due rows wait that could have been started by now; counted in Node.busy
+	whole   bool            // it was stopped between two turns: the rows are what the log says
 }
 
 func newLoop(n *Node, p int32) *loop {
@@ -152,6 +153,7 @@ func (l *loop) run() {
 		timer.Reset(l.untilDue())
 		select {
 		case <-l.n.ctx.Done():
+			l.whole = true
 			return
 		case <-l.inbox.wake:
 		case <-timer.C:
@@ -165,11 +167,11 @@ func (l *loop) run() {
 	}
 }
 
-// drain answers what still waits. What is lazy is decided first, unless the node has failed.
+// drain answers what still waits. What is lazy is decided first, unless something has failed.
 func (l *loop) drain() {
 	rest := append(l.asks, l.inbox.close()...)
 	l.asks = nil
-	if l.n.Err() == nil {
+	if l.whole && l.n.Err() == nil {
 		for _, a := range rest {
 			if a.lazy {
 				l.asks = append(l.asks, a)

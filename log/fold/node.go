@@ -304,8 +304,8 @@ func (n *Node) Wait(ctx context.Context, pos log.Position) error { return n.opts
 func (n *Node) Position() log.Position { return n.opts.Store.Position() }
 
 // Rest returns when nothing waits to be decided, nothing that has been decided waits to be done, and nothing is due; or with the
-// error of ctx, or why the node has failed. What is due later, or waits to be tried again, is not waited for. It is for audits,
-// which compare states: when nobody asks for anything, the log does not grow after it.
+// error of ctx, or why the node has failed. What is due later, or waits to be tried again, is not waited for, and may well be
+// decided right after. It is for audits, which compare states.
 func (n *Node) Rest(ctx context.Context) error {
 	tick := time.NewTicker(LazyMax / 4)
 	defer tick.Stop()
