@@ -96,10 +96,10 @@ type polled struct {
 }
 
 type committed struct {
-	next  map[log.Partition]log.Offset
-	parts []*partition
-	of    *handover // nil for a commit of the usual
-	err   error
+	what map[*partition]commitment
+	next map[log.Partition]log.Offset // the same, for others
+	of   *handover                    // nil for a commit of the usual
+	err  error
 }
 
 type revocation struct {
@@ -290,7 +290,7 @@ func (r *run) polled(p polled) {
 	if r.draining {
 		return // the next owner reads them
 	}
-	r.add(p.items)
+	r.add(p.items, r.Reader.Progress)
 	if p.err != nil {
 		r.drain(p.err)
 	}
@@ -347,9 +347,6 @@ func (r *run) settle(now time.Time) {
 
 func (r *run) cancel(h *handover) {
 	h.cancelAt = time.Time{}
-	for _, p := range h.held {
-		r.hurry(p)
-	}
 	for it, cancel := range r.cancels {
 		if slices.Contains(h.held, it.lane.part) {
 			cancel(errGone)
@@ -372,8 +369,8 @@ func (r *run) commit() {
 			break
 		}
 		h := r.handovers[i]
-		if next := offsets(h.held); len(next) > 0 {
-			r.send(committed{next: next, parts: h.held, of: h})
+		if what := commitments(h.held); len(what) > 0 {
+			r.send(committed{what: what, of: h})
 		} else {
 			r.handedOver(h)
 		}
@@ -382,18 +379,22 @@ func (r *run) commit() {
 		return
 	}
 	r.wantCommit = false
-	parts := slices.Collect(maps.Values(r.parts))
-	if next := offsets(parts); len(next) > 0 {
-		r.send(committed{next: next, parts: parts})
+	if what := commitments(slices.Collect(maps.Values(r.parts))); len(what) > 0 {
+		r.send(committed{what: what})
 	}
 }
 
 func (r *run) send(c committed) {
 	r.committing = true
+	c.next = map[log.Partition]log.Offset{}
+	progress := map[log.Partition]string{}
+	for p, at := range c.what {
+		c.next[p.id], progress[p.id] = at.next, at.progress
+	}
 	go func() {
 		ctx, cancel := context.WithTimeout(r.base, commitMax)
 		defer cancel()
-		c.err = r.Reader.Commit(ctx, c.next)
+		c.err = r.Reader.Commit(ctx, c.next, progress)
 		r.commits <- c
 	}()
 }
@@ -403,10 +404,8 @@ func (r *run) committed(c committed) {
 	if c.err != nil {
 		r.Listener.NotCommitted(c.next, c.err)
 	} else {
-		for _, p := range c.parts {
-			if at, ok := c.next[p.id]; ok {
-				p.committed = at
-			}
+		for p, at := range c.what {
+			p.committed = at
 		}
 		r.Listener.Committed(c.next)
 	}

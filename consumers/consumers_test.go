@@ -462,7 +462,8 @@ func TestRepeated(t *testing.T) {
 	})
 }
 
-// TestDrain is U5 at the end of Run: what is under way is finished and committed, and what lies below it. The rest is left to the next.
+// TestDrain is U5 at the end of Run: what is under way is finished and committed. The rest is left to the next, who does not do again what
+// was done beyond it.
 func TestDrain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newShop(t, 1)
@@ -476,12 +477,44 @@ func TestDrain(t *testing.T) {
 		s.broker.Append(record(p0, "a", "a1"), record(p0, "a", "a2"), record(p0, "b", "b1"), record(p0, "a", "a3"), record(p0, "d", "d1"))
 		began := time.Now()
 		s.stopped(s.run(s.broker.Reader()))
-		if took := time.Since(began); took != 6*time.Second {
+		if took := time.Since(began); took != 3*time.Second {
 			t.Errorf("it took %s", took)
 		}
-		s.wantCommitted(3)
+		s.wantCommitted(1)
 		slices.Sort(s.handled)
-		s.wantHandled("a1", "a2", "b1")
+		s.wantHandled("a1", "b1")
+
+		stop := s.run(s.broker.Reader())
+		time.Sleep(6 * time.Second)
+		s.stopped(stop)
+		s.wantCommitted(4)
+		s.wantHandled("a1", "b1", "a2", "a3")
+	})
+}
+
+// TestKilledAgain: a service that is killed again and again comes forward all the same: what was done beyond a failing key is not done again, and the
+// key's failures are counted on.
+func TestKilledAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, 1)
+		s.options.AttemptsMax, s.options.BackoffMin = 5, 1500*time.Millisecond
+		s.options.Handler = fails("a", errFails)
+		s.broker.Append(record(p0, "a", "a1"))
+		var want []string
+		for n := range 5 {
+			id := fmt.Sprint("b", n)
+			s.broker.Append(record(p0, "b", id))
+			want = append(want, id)
+			r := s.broker.Reader()
+			stop := s.run(r)
+			time.Sleep(1100 * time.Millisecond) // one attempt, one commit
+			r.Kill()
+			if err := stop(); !errors.Is(err, consumerstest.ErrGone) && err != nil {
+				t.Error(err)
+			}
+		}
+		s.wantHandled(want...)
+		s.wantParked("a1: fails")
 	})
 }
 

@@ -22,7 +22,7 @@
 // # Guarantees
 //
 // U1 (nothing is lost): an offset is committed only when every record of its partition below it was handled without an
-// error, or stands on the parked topic. A record that is no CloudEvent is parked too, unless Options.NotEvent takes it.
+// error, or stands on the parked topic. So is what is said to be done beyond it (progress). A record that is no CloudEvent is parked too, unless Options.NotEvent takes it.
 //
 // U2 (each effect once): a delivery whose (group, source, id) was taken before by [Once] is told so, in the transaction that
 // makes the effect. Deliveries repeat after a crash, after a rebalance and when a producer repeats; effects do not.

@@ -41,10 +41,10 @@ const (
 	badKey     = "bad"
 	badEvents  = 3
 	badReason  = "no account of this name"
-	everyEvent = 5 * time.Millisecond // is one produced
-	session    = 6 * time.Second      // of the group; a broker allows no less
-	onTimeMax  = 30 * time.Second     // from producing to the effect, a kill and the end of a session included
-	killedWait = 2 * time.Minute      // for any line of a service
+	everyEvent = 20 * time.Millisecond // is one produced
+	session    = 6 * time.Second       // of the group; a broker allows no less
+	onTimeMax  = 30 * time.Second      // from producing to the effect, a kill and the end of a session included
+	killedWait = 2 * time.Minute       // for any line of a service
 )
 
 func TestMain(m *testing.M) {
@@ -147,7 +147,7 @@ type killed struct {
 	client *kgo.Client
 	admin  *kadm.Client
 	rnd    *rand.Rand
-	lines  chan string // that services say
+	lines  chan line // that services say
 
 	produced []string // ids; those of the bad key too
 	handled  map[string]bool
@@ -158,7 +158,7 @@ type killed struct {
 func newKilled(t *testing.T, broker string) *killed {
 	t.Helper()
 	k := &killed{t: t, broker: broker, dsn: dbtest.PostgreSQL(t), rnd: rand.New(rand.NewPCG(uint64(*kills), 1)),
-		lines: make(chan string, 1024), handled: map[string]bool{}, parked: map[string]bool{}}
+		lines: make(chan line, 1024), handled: map[string]bool{}, parked: map[string]bool{}}
 	var err error
 	if k.db, err = sql.Open("pgx", k.dsn); err != nil {
 		t.Fatal(err)
@@ -196,22 +196,24 @@ func (k *killed) run() {
 	for n := range *kills {
 		switch n % 3 {
 		case 2: // one without a name of its own: the group waits for its session
-			k.after(k.rnd.IntN(100))
+			k.after(second, 1+k.rnd.IntN(60))
 			second.kill()
 			second = k.start("")
+			k.after(second, 1)
 		case 1: // ended in order, it hands its partitions over
-			k.after(k.rnd.IntN(300))
+			k.after(second, 1+k.rnd.IntN(60))
 			second.stop()
 			k.ended(second)
 			second = k.start("")
 			fallthrough
 		default:
-			k.after(k.rnd.IntN(300))
+			k.after(first, k.rnd.IntN(60))
 			first.kill()
 			first = k.start("first")
 		}
 	}
-	k.after(300)
+	k.after(first, 50)
+	k.after(second, 50)
 	stop()
 	<-stopped
 	close(ids)
@@ -268,9 +270,15 @@ func (k *killed) produce(ctx context.Context, ids chan<- string) {
 
 // process is a running service.
 type process struct {
-	t     *testing.T
-	cmd   *exec.Cmd
-	ended chan error
+	t       *testing.T
+	cmd     *exec.Cmd
+	ended   chan error
+	handled int
+}
+
+type line struct {
+	from *process
+	text string
 }
 
 func (k *killed) start(instance string) *process {
@@ -301,7 +309,7 @@ func (k *killed) start(instance string) *process {
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
 			select {
-			case k.lines <- lines.Text():
+			case k.lines <- line{p, lines.Text()}:
 			case <-k.t.Context().Done():
 				return
 			}
@@ -334,8 +342,8 @@ func (k *killed) ended(p *process) {
 				k.t.Errorf("a service that was asked to stop: %v", err)
 			}
 			return
-		case line := <-k.lines:
-			k.note(line)
+		case l := <-k.lines:
+			k.note(l)
 		case <-time.After(killedWait):
 			k.t.Fatal("a service does not stop")
 		}
@@ -346,28 +354,29 @@ func (k *killed) ended(p *process) {
 func (k *killed) line() {
 	k.t.Helper()
 	select {
-	case line := <-k.lines:
-		k.note(line)
+	case l := <-k.lines:
+		k.note(l)
 	case <-time.After(killedWait):
 		k.t.Fatalf("nothing was said for %s; %d events are handled, %d parked", killedWait, len(k.handled), len(k.parked))
 	}
 }
 
-func (k *killed) note(line string) {
-	what, id, _ := strings.Cut(line, " ")
+func (k *killed) note(l line) {
+	what, id, _ := strings.Cut(l.text, " ")
 	switch what {
 	case "handled":
 		k.handled[id] = true
 		k.times++
+		l.from.handled++
 	case "parked":
 		k.parked[id] = true
 	}
 }
 
-// after waits until so many more deliveries were handled.
-func (k *killed) after(n int) {
+// after waits until a service has handled so many deliveries since it was started.
+func (k *killed) after(p *process, n int) {
 	k.t.Helper()
-	for until := k.times + n; k.times < until; {
+	for p.handled < n {
 		k.line()
 	}
 }

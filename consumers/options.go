@@ -27,8 +27,10 @@ type Reader interface {
 	// Pause keeps Poll from returning records of partitions until Resume. Nothing is skipped by it.
 	Pause(partitions ...log.Partition)
 	Resume(partitions ...log.Partition)
-	// Commit notes, for the group, the next offset to read of each partition.
-	Commit(ctx context.Context, next map[log.Partition]log.Offset) error
+	// Commit keeps, for the group, the next offset to read of each partition, and beside it its progress, a text of at most 4,000 bytes.
+	Commit(ctx context.Context, next map[log.Partition]log.Offset, progress map[log.Partition]string) error
+	// Progress returns what was committed beside the offset from which a partition is read since it was assigned; empty if that is not known.
+	Progress(p log.Partition) string
 	// Produce appends a record to its topic, making the topic if it is not there, and returns when it is durable. The key says
 	// which partition.
 	Produce(ctx context.Context, r log.Record) error
@@ -48,7 +50,7 @@ type Delivery struct {
 	Record log.Record
 	// Group is the consumer group that reads.
 	Group string
-	// Attempt counts from 1 on. A new process, or a new owner, begins anew.
+	// Attempt counts from 1 on. After a crash it goes on from about where it was.
 	Attempt int
 }
 
@@ -76,8 +78,8 @@ type Options struct {
 	HeldMax int
 	// HeldBytesMax is how many bytes of all partitions are held; past it all are paused. One Poll may go beyond it. 64 MiB.
 	HeldBytesMax int64
-	// AheadMax is how many records a partition may be ahead of its lowest unfinished one, which is what a crash repeats; past it the partition
-	// is paused. 100,000.
+	// AheadMax is how many records a partition may be ahead of its lowest unfinished one, which are read again after a crash; past it the
+	// partition is paused. 100,000.
 	AheadMax int
 	// AttemptsMax is how often a delivery is tried until it is parked. 10.
 	AttemptsMax int

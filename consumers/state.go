@@ -34,16 +34,24 @@ type partition struct {
 	// window has a place for each record from the lowest unfinished one on, in the order of offsets, which may have gaps.
 	window    []place
 	next      log.Offset // one past the last record that came
-	committed log.Offset // what the group has, as far as we know
+	before    progress   // what was done when it was assigned
+	committed commitment // what the group has, as far as we know
 	held      int        // records that wait or are out
 	paused    bool
-	leaving   bool // let go: only what is out, or lies below what is out or done, is still held
+	leaving   bool // let go: only what is out is still held
 	gone      bool // another's: what is still out does not count
 }
 
 type place struct {
-	offset log.Offset
-	done   bool
+	offset   log.Offset
+	done     bool
+	failures int
+}
+
+// commitment is what is committed of a partition.
+type commitment struct {
+	next     log.Offset
+	progress string
 }
 
 // laneKey is a record's key; a record without one has a lane of its own.
@@ -53,12 +61,11 @@ type laneKey struct {
 }
 
 type lane struct {
-	part    *partition
-	key     laneKey
-	queue   []*item // the first one is out while the lane is running
-	out     bool    // running
-	waiting bool
-	due     time.Time
+	part  *partition
+	key   laneKey
+	queue []*item // the first one is out while the lane is running
+	out   bool    // running
+	due   time.Time
 }
 
 // item is one record that is held.
@@ -96,19 +103,28 @@ func (it *item) laneKey() laneKey {
 	return laneKey{key: key, keyless: -1}
 }
 
-// add takes what was polled. A record at or below the last one of its partition is held already, or done.
-func (s *state) add(items []*item) {
+// add takes what was polled; before tells what was done of a partition that is new. A record at or below the last one of its partition is held
+// already, or done.
+func (s *state) add(items []*item, before func(log.Partition) string) {
 	for _, it := range items {
 		p := s.parts[it.record.Partition]
 		if p == nil {
-			p = &partition{id: it.record.Partition, lanes: map[laneKey]*lane{}, next: it.record.Offset, committed: it.record.Offset}
+			p = &partition{id: it.record.Partition, lanes: map[laneKey]*lane{}, next: it.record.Offset}
+			text := before(p.id)
+			p.before, p.committed = parseProgress(text), commitment{it.record.Offset, text}
 			s.parts[p.id] = p
 		}
 		if it.record.Offset < p.next {
 			continue
 		}
 		p.next = it.record.Offset + 1
-		p.window = append(p.window, place{offset: it.record.Offset})
+		done, failures := p.before.done(it.record.Offset)
+		p.window = append(p.window, place{offset: it.record.Offset, done: done, failures: failures})
+		if done {
+			p.trim()
+			continue
+		}
+		it.tries, it.failures = failures, failures
 		p.held++
 		s.bytes += it.size
 		s.queue(p, it)
@@ -192,7 +208,9 @@ func (s *state) failed(now time.Time, it *item, err error) (after time.Duration,
 	case s.opts.Outage(err):
 		return s.wait(now, it, it.tries), false
 	default:
-		if it.failures++; it.failures < s.opts.AttemptsMax {
+		it.failures++
+		it.lane.part.place(it.record.Offset).failures = it.failures
+		if it.failures < s.opts.AttemptsMax {
 			return s.wait(now, it, it.tries), false
 		}
 		it.reason = attributeText(err.Error())
@@ -203,7 +221,7 @@ func (s *state) failed(now time.Time, it *item, err error) (after time.Duration,
 
 func (s *state) wait(now time.Time, it *item, tries int) time.Duration {
 	after := s.backoff(it, tries)
-	it.lane.due, it.lane.waiting = now.Add(after), true
+	it.lane.due = now.Add(after)
 	heap.Push(&s.waiting, it.lane)
 	return after
 }
@@ -227,9 +245,7 @@ func (s *state) backoff(it *item, tries int) time.Duration {
 // wake makes ready what is due.
 func (s *state) wake(now time.Time) {
 	for len(s.waiting) > 0 && !s.waiting[0].due.After(now) {
-		l := heap.Pop(&s.waiting).(*lane)
-		l.waiting = false
-		s.ready = append(s.ready, l)
+		s.ready = append(s.ready, heap.Pop(&s.waiting).(*lane))
 	}
 }
 
@@ -256,8 +272,7 @@ func (s *state) flow() (pause, resume []log.Partition) {
 	return pause, resume
 }
 
-// release lets partitions go, and returns those that a record came from. What is out stays, and what must be done so that nothing out or done
-// is left above a gap, where the next owner would do it again. What waits for another attempt is not waited for.
+// release lets partitions go, and returns those that a record came from. What is out stays; what waits is dropped.
 func (s *state) release(ids []log.Partition) (parts []*partition) {
 	for _, id := range ids {
 		p := s.parts[id]
@@ -267,11 +282,10 @@ func (s *state) release(ids []log.Partition) (parts []*partition) {
 		delete(s.parts, id)
 		p.leaving = true
 		parts = append(parts, p)
-		highest := p.highest()
 		for _, l := range p.lanes {
 			keep := 0
-			for !l.waiting && keep < len(l.queue) && l.queue[keep].record.Offset <= highest {
-				keep++
+			if l.out {
+				keep = 1
 			}
 			s.drop(l, keep, len(l.queue))
 		}
@@ -281,37 +295,8 @@ func (s *state) release(ids []log.Partition) (parts []*partition) {
 	return parts
 }
 
-// highest is the highest offset that is out or done, of those that are held; -1 if none is.
-func (p *partition) highest() log.Offset {
-	highest := log.Offset(-1)
-	for _, a := range slices.Backward(p.window) {
-		if a.done {
-			highest = a.offset
-			break
-		}
-	}
-	for _, l := range p.lanes {
-		if l.out {
-			highest = max(highest, l.queue[0].record.Offset)
-		}
-	}
-	return highest
-}
-
-// hurry drops what a leaving partition has not out.
-func (s *state) hurry(p *partition) {
-	for _, l := range p.lanes {
-		keep := 0
-		if l.out {
-			keep = 1
-		}
-		s.drop(l, keep, len(l.queue))
-	}
-}
-
 // abandon gives up what is still out, and returns how much that is.
 func (s *state) abandon(p *partition) int {
-	s.hurry(p)
 	left := p.held
 	for _, l := range p.lanes {
 		s.drop(l, 0, 1)
@@ -320,15 +305,15 @@ func (s *state) abandon(p *partition) int {
 	return left
 }
 
-// offsets returns where partitions have come to, of those whose group does not know it.
-func offsets(parts []*partition) map[log.Partition]log.Offset {
-	next := map[log.Partition]log.Offset{}
+// commitments returns where partitions have come to, of those whose group does not know it.
+func commitments(parts []*partition) map[*partition]commitment {
+	c := map[*partition]commitment{}
 	for _, p := range parts {
-		if at := p.position(); at != p.committed {
-			next[p.id] = at
+		if at := (commitment{p.position(), p.progress()}); at != p.committed {
+			c[p] = at
 		}
 	}
-	return next
+	return c
 }
 
 // position is the lowest offset that is not finished.
@@ -343,14 +328,27 @@ func (p *partition) position() log.Offset {
 //
 // INVARIANT: every record below position was done. So the window shrinks only from its low end.
 func (p *partition) finish(offset log.Offset) {
-	i, found := slices.BinarySearchFunc(p.window, offset, func(a place, offset log.Offset) int { return int(a.offset - offset) })
-	if !found || p.window[i].done {
+	at := p.place(offset)
+	if at.done {
 		panic(fmt.Sprintf("consumers: %s/%d/%d was finished twice", p.id.Topic, p.id.Index, offset))
 	}
-	p.window[i].done = true
+	at.done = true
+	p.trim()
+}
+
+func (p *partition) trim() {
 	for len(p.window) > 0 && p.window[0].done {
 		p.window = p.window[1:]
 	}
+}
+
+// place is that of a record that is not done.
+func (p *partition) place(offset log.Offset) *place {
+	i, found := slices.BinarySearchFunc(p.window, offset, func(a place, offset log.Offset) int { return int(a.offset - offset) })
+	if !found {
+		panic(fmt.Sprintf("consumers: %s/%d/%d is not held", p.id.Topic, p.id.Index, offset))
+	}
+	return &p.window[i]
 }
 
 // dueLanes is a heap.

@@ -27,14 +27,19 @@ type Broker struct {
 	changed   chan struct{} // closed when something did
 	topics    map[string]int
 	records   map[log.Partition][]log.Record
-	committed map[string]map[log.Partition]log.Offset // by group
+	committed map[string]map[log.Partition]commitment // by group
 	members   []*Reader
 }
 
 // NewBroker makes topics with so many partitions.
 func NewBroker(topics map[string]int) *Broker {
 	return &Broker{changed: make(chan struct{}), topics: maps.Clone(topics), records: map[log.Partition][]log.Record{},
-		committed: map[string]map[log.Partition]log.Offset{}}
+		committed: map[string]map[log.Partition]commitment{}}
+}
+
+type commitment struct {
+	next     log.Offset
+	progress string
 }
 
 // Append adds records to their partitions.
@@ -65,21 +70,21 @@ func (b *Broker) Records(topic string) (records []log.Record) {
 func (b *Broker) Committed(group string, p log.Partition) log.Offset {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.committed[group][p]
+	return b.committed[group][p].next
 }
 
-// SetCommitted sets it, also backwards: as if commits had been lost.
+// SetCommitted sets it, also backwards, as if commits had been lost. What was done beyond it is forgotten.
 func (b *Broker) SetCommitted(group string, p log.Partition, next log.Offset) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.commit(group, p, next)
+	b.commit(group, p, commitment{next: next})
 }
 
-func (b *Broker) commit(group string, p log.Partition, next log.Offset) {
+func (b *Broker) commit(group string, p log.Partition, c commitment) {
 	if b.committed[group] == nil {
-		b.committed[group] = map[log.Partition]log.Offset{}
+		b.committed[group] = map[log.Partition]commitment{}
 	}
-	b.committed[group][p] = next
+	b.committed[group][p] = c
 }
 
 // wake tells all that wait.
@@ -90,7 +95,8 @@ func (b *Broker) wake() {
 
 // Reader makes a member; it joins when a Consumer runs it.
 func (b *Broker) Reader() *Reader {
-	return &Reader{broker: b, owned: map[log.Partition]log.Offset{}, target: map[log.Partition]bool{}, paused: map[log.Partition]bool{}}
+	return &Reader{broker: b, owned: map[log.Partition]log.Offset{}, progress: map[log.Partition]string{},
+		target: map[log.Partition]bool{}, paused: map[log.Partition]bool{}}
 }
 
 // balance shares the partitions of a group out anew. Owners keep what they have until they have let it go.
@@ -120,16 +126,17 @@ func (b *Broker) balance(group string) {
 
 // Reader is a member of a group; it is a consumers.Reader.
 type Reader struct {
-	broker  *Broker
-	group   string
-	topics  []string
-	revoked func([]log.Partition, bool)
-	owned   map[log.Partition]log.Offset // and where it reads next
-	target  map[log.Partition]bool
-	paused  map[log.Partition]bool
-	lost    []log.Partition // that it has not been told of
-	gone    bool
-	err     error
+	broker   *Broker
+	group    string
+	topics   []string
+	revoked  func([]log.Partition, bool)
+	owned    map[log.Partition]log.Offset // and where it reads next
+	progress map[log.Partition]string     // as it was when it was taken
+	target   map[log.Partition]bool
+	paused   map[log.Partition]bool
+	lost     []log.Partition // that it has not been told of
+	gone     bool
+	err      error
 
 	// CommitFails and ProduceFails, if set, are asked before each; an error is returned and nothing is done.
 	CommitFails  func(next map[log.Partition]log.Offset) error
@@ -214,7 +221,8 @@ func (r *Reader) take() {
 			_, theirs := m.owned[p]
 			return theirs && m.group == r.group
 		}) {
-			r.owned[p] = b.committed[r.group][p]
+			c := b.committed[r.group][p]
+			r.owned[p], r.progress[p] = c.next, c.progress
 		}
 	}
 }
@@ -252,7 +260,7 @@ func (r *Reader) pause(partitions []log.Partition, paused bool) {
 }
 
 // Commit implements consumers.Reader.
-func (r *Reader) Commit(_ context.Context, next map[log.Partition]log.Offset) error {
+func (r *Reader) Commit(_ context.Context, next map[log.Partition]log.Offset, progress map[log.Partition]string) error {
 	if r.CommitFails != nil {
 		if err := r.CommitFails(next); err != nil {
 			return err
@@ -270,9 +278,16 @@ func (r *Reader) Commit(_ context.Context, next map[log.Partition]log.Offset) er
 		}
 	}
 	for p, at := range next {
-		b.commit(r.group, p, at)
+		b.commit(r.group, p, commitment{at, progress[p]})
 	}
 	return nil
+}
+
+// Progress implements consumers.Reader.
+func (r *Reader) Progress(p log.Partition) string {
+	r.broker.mu.Lock()
+	defer r.broker.mu.Unlock()
+	return r.progress[p]
 }
 
 // Produce implements consumers.Reader.

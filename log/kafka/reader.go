@@ -5,13 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/remitlog/remit/log"
@@ -24,6 +27,8 @@ const (
 	fetchPartitionMax = 1 << 20
 	// produceMax is the largest batch that is produced: a record of any log, and what parking adds.
 	produceMax = log.RecordMax + 64<<10
+	// assignMax is how long asking for what was done of new partitions may take.
+	assignMax = 10 * time.Second
 	// leaveMax is how long leaving the group may take.
 	leaveMax = 5 * time.Second
 	// metadataMin is how soon the client asks again for what a topic is: after that a topic that was made is found.
@@ -103,10 +108,11 @@ type Reader struct {
 	client *kgo.Client
 	admin  *kadm.Client
 
-	mu     sync.Mutex
-	epochs map[log.Partition]int32 // the leader's, of what was last read: it tells a log that was restored
-	made   map[string]bool         // topics that are known to be there
-	failed error                   // what the next Poll returns
+	mu       sync.Mutex
+	epochs   map[log.Partition]int32  // the leader's, of what was last read: it tells a log that was restored
+	progress map[log.Partition]string // as it was when the partition was assigned
+	made     map[string]bool          // topics that are known to be there
+	failed   error                    // what the next Poll returns
 }
 
 // NewReader checks the options. It connects when it joins.
@@ -115,7 +121,7 @@ func NewReader(o ReaderOptions) (*Reader, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	return &Reader{opts: o, epochs: map[log.Partition]int32{}, made: map[string]bool{}}, nil
+	return &Reader{opts: o, epochs: map[log.Partition]int32{}, progress: map[log.Partition]string{}, made: map[string]bool{}}, nil
 }
 
 // Join implements consumers.Reader. Brokers that are not there yet are waited for.
@@ -142,6 +148,11 @@ func (r *Reader) Join(group string, topics []string, revoked func(partitions []l
 		kgo.Balancers(kgo.CooperativeStickyBalancer()),
 		kgo.SessionTimeout(r.opts.Session),
 		kgo.HeartbeatInterval(min(3*time.Second, r.opts.Session/3)),
+		kgo.OnPartitionsAssigned(func(ctx context.Context, client *kgo.Client, added map[string][]int32) {
+			if parts := partitions(added); len(parts) > 0 {
+				r.assigned(ctx, kadm.NewClient(client), group, parts)
+			}
+		}),
 		kgo.OnPartitionsRevoked(told(false)),
 		kgo.OnPartitionsLost(told(true)),
 		kgo.ProducerBatchMaxBytes(produceMax),
@@ -292,7 +303,7 @@ func (r *Reader) Pause(parts ...log.Partition) { r.client.PauseFetchPartitions(b
 func (r *Reader) Resume(parts ...log.Partition) { r.client.ResumeFetchPartitions(byTopic(parts)) }
 
 // Commit implements consumers.Reader. The error is the first of any partition's; others may have been noted.
-func (r *Reader) Commit(ctx context.Context, next map[log.Partition]log.Offset) error {
+func (r *Reader) Commit(ctx context.Context, next map[log.Partition]log.Offset, progress map[log.Partition]string) error {
 	var last []*kgo.Record // a record's commit is the offset after it
 	r.mu.Lock()
 	for p, at := range next {
@@ -303,10 +314,47 @@ func (r *Reader) Commit(ctx context.Context, next map[log.Partition]log.Offset) 
 		last = append(last, &kgo.Record{Topic: p.Topic, Partition: p.Index, Offset: int64(at) - 1, LeaderEpoch: epoch})
 	}
 	r.mu.Unlock()
+	ctx = kgo.PreCommitFnContext(ctx, func(req *kmsg.OffsetCommitRequest) error {
+		for _, t := range req.Topics {
+			for i := range t.Partitions {
+				text := progress[log.Partition{Topic: t.Topic, Index: t.Partitions[i].Partition}]
+				t.Partitions[i].Metadata = &text
+			}
+		}
+		return nil
+	})
 	if err := r.client.CommitRecords(ctx, last...); err != nil {
 		return fmt.Errorf("kafka: committing: %w", err)
 	}
 	return nil
+}
+
+// assigned asks what is committed beside the offsets of new partitions. Who had them before has let them go. Without an answer nothing is
+// known, and more is delivered again.
+func (r *Reader) assigned(ctx context.Context, admin *kadm.Client, group string, parts []log.Partition) {
+	topics := map[string]bool{}
+	for _, p := range parts {
+		topics[p.Topic] = true
+	}
+	ctx, cancel := context.WithTimeout(ctx, assignMax)
+	defer cancel()
+	offsets, err := admin.FetchOffsetsForTopics(ctx, group, slices.Collect(maps.Keys(topics))...)
+	if err != nil {
+		r.opts.Trouble(fmt.Errorf("kafka: asking what is committed: %w", err))
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range parts {
+		o, _ := offsets.Lookup(p.Topic, p.Index)
+		r.progress[p] = o.Metadata
+	}
+}
+
+// Progress implements consumers.Reader.
+func (r *Reader) Progress(p log.Partition) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.progress[p]
 }
 
 // Produce implements consumers.Reader. A topic that is not there is made, with the cluster's own settings.
