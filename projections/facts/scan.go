@@ -2,7 +2,6 @@ package facts
 
 import (
 	"github.com/go-json-experiment/json"
-	"github.com/google/uuid"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
@@ -169,12 +168,11 @@ func (s *scanner) bool() bool {
 }
 
 func (s *scanner) id() log.ID {
-	b := s.text()
-	id, err := uuid.ParseBytes(b)
-	if err != nil || len(b) != 36 {
+	var id log.ID
+	if id.UnmarshalText(s.text()) != nil {
 		s.fail()
 	}
-	return log.ID(id)
+	return id
 }
 
 // skip passes over a string, which is all that is not read of these facts.

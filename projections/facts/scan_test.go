@@ -12,6 +12,7 @@ import (
 // texts are facts as remit writes them, and as it does not: both must be read as package json reads them.
 var texts = []string{
 	`{}`,
+	`{"id":"00000000-0000-0000-0000-000000000001"}`, `{"id":"00000000-0000-0000-0000-000000000000"}`, // of another version, and none
 	` { "id" : "018f0000-0000-8000-8000-000000000001" } `,
 	`{"id":"018f0000-0000-8000-8000-000000000001","kind":"payment","name":"n","key":"alice","fingerprint":"00","deadline":-5,"manual":true,` +
 		`"actions":[{"name":"debit","participant":"accounts","order":{"side":"debit","account":"alice","currency":"USD","amount":125}},` +
