@@ -12,7 +12,6 @@ import (
 // texts are facts as remit writes them, and as it does not: both must be read as package json reads them.
 var texts = []string{
 	`{}`,
-	`{"id":"00000000-0000-0000-0000-000000000001"}`, `{"id":"00000000-0000-0000-0000-000000000000"}`, // of another version, and none
 	` { "id" : "018f0000-0000-8000-8000-000000000001" } `,
 	`{"id":"018f0000-0000-8000-8000-000000000001","kind":"payment","name":"n","key":"alice","fingerprint":"00","deadline":-5,"manual":true,` +
 		`"actions":[{"name":"debit","participant":"accounts","order":{"side":"debit","account":"alice","currency":"USD","amount":125}},` +
@@ -20,6 +19,7 @@ var texts = []string{
 	`{"id":"018f0000-0000-8000-8000-000000000001","outcome":"confirm","partition":3,"amount":1,"postings":[{"account":"a","currency":"USD","amount":-1},{"account":"@transit","currency":"USD","amount":1}]}`,
 	`{"activity":"018f0000-0000-8000-8000-000000000001","action":"credit","account":"bob","amount":7,"context":{"kind":"payment","from":"alice","at":12},"postings":[{"account":"@transit","currency":"USD","amount":-7},{"account":"bob","currency":"USD","amount":7}]}`,
 	`{"places":[{"id":"018f0000-0000-8000-8000-000000000001","partition":2,"offset":9}]}`,
+	`{"id":"00000000-0000-0000-0000-000000000001"}`, `{"id":"00000000-0000-0000-0000-000000000000"}`, // of another version, and none
 	`{"places":[]}`, `{"places":null}`, `{"postings":[]}`, `{"actions":[]}`, `{"partition":null}`, `{"reference":"a\"b"}`, `{"reference":"日本"}`,
 	`{"reference":"\u0041"}`, `{"new":{"deep":[1,2,{"x":"}"}]},"reason":"r"}`, `{"new":1.5e3,"kind":"k"}`, `{"deadline":1e3}`, `{"amount":1.0}`,
 	`{"amount":9223372036854775807}`, `{"amount":99999999999999999999}`, `{"amount":01}`, `{"amount":-}`, `{"manual":false}`, `{"manual":1}`,
