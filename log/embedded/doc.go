@@ -20,7 +20,7 @@
 // holds who waits for it.
 //
 // E7 (full disk): below a floor of free space Append returns ErrDiskFull and writes nothing. Reads go on; so does Append once there is
-// room.
+// room. A log is opened on such a disk, too.
 //
 // E8 (one at a time): one process holds a directory; others get ErrLocked.
 //

@@ -7,21 +7,24 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/cockroachdb/pebble/v2"
+
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/store"
 )
 
 // Log is the embedded log. It implements [log.Log].
 //
-// Lock order: life, noting, admin, giving, partition.moving; line.mu is held alone.
+// Lock order: noting, admin, giving, partition.moving; life and line.mu are held alone.
 type Log struct {
 	o     Options
 	store *store.Store
 	floor floor
 
-	life   sync.RWMutex // read: the store is in use; write: it is being closed
+	life   sync.RWMutex // guards closed
 	closed bool
-	done   chan struct{} // closed when Close begins: waiting reads end
+	users  sync.WaitGroup // who uses the store; nobody new once it is closed
+	done   chan struct{}  // closed when Close begins: waiting reads end
 	ending sync.Once
 	tasks  sync.WaitGroup
 
@@ -35,7 +38,9 @@ type Log struct {
 	giving sync.Mutex   // offsets, until Pebble has the batch
 	admin  sync.Mutex   // changes of topics, and trims
 	nextID uint32
-	epoch  int32                             // leader epoch of this start
+	own    int32                             // leader epoch of this start
+	epoch  atomic.Int32                      // the highest that is durable: own, or that of the start before
+	owed   *pebble.Batch                     // what a full disk kept the start from writing; guarded by giving
 	topics atomic.Pointer[map[string]*topic] // never changed in place
 }
 
@@ -59,10 +64,10 @@ func Open(o Options) (*Log, error) {
 	l.store = s
 	if err := l.begin(); err != nil {
 		closed := s.Close() // first: what is said of it is read from the files
+		if l.hasFailed() {
+			closed = nil // for the same cause
+		}
 		return nil, errors.Join(openError(&o, err), closed)
-	}
-	if err := s.Trust(); err != nil {
-		return nil, errors.Join(fmt.Errorf("embedded: %s: %w", o.Dir, err), s.Close())
 	}
 	if o.RetentionEvery > 0 && !o.ReadOnly {
 		l.tasks.Go(l.keepRetention)
@@ -70,11 +75,14 @@ func Open(o Options) (*Log, error) {
 	return l, nil
 }
 
-// begin loads, and returns also what failed in the background meanwhile.
+// begin loads and begins an epoch, and returns also what failed in the background meanwhile.
 func (l *Log) begin() error {
-	err := l.load()
+	stale, err := l.load()
 	if err == nil {
-		err = l.beginEpoch()
+		err = l.beginEpoch(stale)
+	}
+	if err == nil {
+		err = l.store.Trust()
 	}
 	l.opened.Store(err == nil)
 	if l.hasFailed() {
@@ -121,20 +129,36 @@ func (l *Log) hasFailed() bool {
 	}
 }
 
+// unlessFailed returns what f returns. Once the log has failed f may wait for a sync for ever, and is left to itself.
+func (l *Log) unlessFailed(f func() error) error {
+	if l.hasFailed() {
+		return l.closedBy()
+	}
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	select {
+	case err := <-done:
+		return err
+	case <-l.failed:
+		return l.closedBy()
+	}
+}
+
 // enter keeps the store open until leave. ErrClosed if it is not, or has failed.
 func (l *Log) enter() error {
 	if l.hasFailed() {
 		return l.closedBy()
 	}
 	l.life.RLock()
+	defer l.life.RUnlock()
 	if l.closed {
-		l.life.RUnlock()
 		return fmt.Errorf("embedded: %w", log.ErrClosed)
 	}
+	l.users.Add(1)
 	return nil
 }
 
-func (l *Log) leave() { l.life.RUnlock() }
+func (l *Log) leave() { l.users.Done() }
 
 // enterWriting is enter for what writes.
 func (l *Log) enterWriting() error {
@@ -147,8 +171,8 @@ func (l *Log) enterWriting() error {
 // Features reports gapless offsets.
 func (l *Log) Features() log.Features { return log.Features{GaplessOffsets: true} }
 
-// Close waits for appends that have begun and closes. A log that has failed is left as it is, since appends may never return: its
-// process is to end, and the next start takes what was synced.
+// Close waits for appends that have begun and closes. A log that has failed, before or meanwhile, is left as it is, since appends may never
+// return: its process is to end, and the next start takes what was synced.
 func (l *Log) Close() error {
 	var err error
 	l.ending.Do(func() { err = l.end() })
@@ -157,15 +181,22 @@ func (l *Log) Close() error {
 
 func (l *Log) end() error {
 	close(l.done)
-	if l.hasFailed() {
-		return l.closedBy()
-	}
 	l.life.Lock()
 	l.closed = true
 	l.life.Unlock()
-	l.tasks.Wait()
+	err := l.unlessFailed(func() error {
+		l.users.Wait()
+		l.tasks.Wait()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
 	if err := l.store.Close(); err != nil {
 		return fmt.Errorf("embedded: close %s: %w", l.o.Dir, err)
+	}
+	if l.hasFailed() { // meanwhile
+		return l.closedBy()
 	}
 	return nil
 }

@@ -17,28 +17,71 @@ var epochBegan = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 const NoEpoch = -1
 
 // Epoch returns the leader epoch of this start. Every batch that it writes carries it, and each start has a higher one than all before it.
+// A start that finds the disk full writes its epoch down with its first append; until then it is that of the start before.
 //
 // It is the time of the start in seconds, or one more than the last if that is more. So a log that was restored from a copy has a higher
 // one than whatever was written after the copy was made, and a client that has read what is no longer there finds out.
-func (l *Log) Epoch() int32 { return l.epoch }
+//
+// INVARIANT: it is durable. Of one that is not, the next start knows nothing, and might take it again.
+func (l *Log) Epoch() int32 { return l.epoch.Load() }
 
-// beginEpoch writes down the epoch of this start. A read-only log has that of the last.
-func (l *Log) beginEpoch() error {
+// OwnEpoch returns the epoch that this start has and no other, and writes it down before, if a full disk has kept the start from it.
+//
+// Errors: as of Append.
+func (l *Log) OwnEpoch() (int32, error) {
+	if l.Epoch() == l.own {
+		return l.own, nil
+	}
+	if err := l.enterWriting(); err != nil {
+		return 0, err
+	}
+	defer l.leave()
+	r := requests.Get().(*request)
+	defer r.free()
+	r.batch = l.store.NewBatch()
+	putEpoch(r.batch, l.own) // again, beside what is owed: that may have gone to Pebble already, and its sync is to be waited for
+	if err := l.floor.take(r.batch.Len(), l.o.Clock()); err != nil {
+		return 0, err
+	}
+	return l.own, l.inLine(r)
+}
+
+func putEpoch(b *pebble.Batch, epoch int32) {
+	_ = b.Set([]byte{kindEpoch}, binary.BigEndian.AppendUint32(nil, uint32(epoch)), nil) // setting in a batch of one's own does not fail
+}
+
+// beginEpoch writes what a start writes: its epoch, and deletions of stale rows. When there is no room it stays owed, and goes with the first
+// append. A read-only log has the epoch of the last start.
+func (l *Log) beginEpoch(stale [][]byte) error {
 	v, err := get(l.store, []byte{kindEpoch}, 4)
 	if err != nil {
 		return err
 	}
-	l.epoch = NoEpoch
+	l.own = NoEpoch
 	if v != nil {
-		l.epoch = int32(binary.BigEndian.Uint32(v))
+		l.own = int32(binary.BigEndian.Uint32(v))
 	}
+	l.epoch.Store(l.own)
 	if l.o.ReadOnly {
 		return nil
 	}
-	l.epoch = max(l.epoch+1, int32(l.o.Clock().Sub(epochBegan)/time.Second))
+	now := l.o.Clock()
+	l.own = max(l.own+1, int32(now.Sub(epochBegan)/time.Second))
 	b := l.store.NewBatch()
-	_ = b.Set([]byte{kindEpoch}, binary.BigEndian.AppendUint32(nil, uint32(l.epoch)), nil)
-	return l.commit(b)
+	for _, key := range stale {
+		_ = b.Delete(key, nil)
+	}
+	putEpoch(b, l.own)
+	if free, ok := l.floor.try(int64(b.Len()), now); !ok {
+		l.o.Logger.Warn("embedded: the disk is full; nothing can be appended until there is room", "dir", l.o.Dir, "free", free, "floor", l.o.FreeFloorBytes)
+		l.owed = b
+		return nil
+	}
+	if err := l.unlessFailed(func() error { return l.commit(b) }); err != nil {
+		return err
+	}
+	l.epoch.Store(l.own)
+	return nil
 }
 
 // EpochEnd returns the highest epoch of a partition that is not above epoch, and where its records end: the first offset that a later
@@ -54,10 +97,11 @@ func (l *Log) EpochEnd(_ context.Context, at log.Partition, epoch int32) (found 
 		return 0, 0, err
 	}
 	first, durable := log.Offset(p.first.Load()), log.Offset(p.end.Load())
+	now := l.Epoch() // AFTER the end: whatever lies below that was written in this epoch or before
 	switch {
-	case epoch < 0 || epoch > l.epoch:
+	case epoch < 0 || epoch > now:
 		return NoEpoch, NoEpoch, nil
-	case epoch == l.epoch:
+	case epoch == now:
 		return epoch, durable, nil
 	}
 	end, err = l.bisect(p, first, durable, func(r row) bool { return r.batch.Epoch() > epoch })

@@ -416,6 +416,45 @@ func TestFailedSync(t *testing.T) {
 	}
 }
 
+// A sync that fails once Close has begun does not keep it: of an append that Close waits for, and of what Close itself syncs.
+func TestCloseWhileSyncFails(t *testing.T) {
+	for name, begin := range map[string]func(*embedded.Log){
+		"append": func(l *embedded.Log) { _, _ = l.Append(ctx, rec(0, "v")) },
+		"raw":    func(l *embedded.Log) { _, _ = sent(l, wire(-1, -1, -1, "v")) },
+		"notes":  func(l *embedded.Log) { _ = l.PutNotes(ctx, note("k", "v")) },
+		"topic":  func(l *embedded.Log) { _ = l.CreateTopic(ctx, log.TopicConfig{Name: "other", Partitions: 1}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			disk, told := &logtest.Disk{}, make(chan error, 10)
+			o := options(t, disk.FS(vfs.NewMem()))
+			o.Fatal = func(err error) { told <- err }
+			l := open(t, o)
+			withTopic(t, l, 1)
+			arrived, release := disk.HoldSyncs()
+			go begin(l)
+			<-arrived
+			closed, waiting := make(chan error, 1), make(chan error, 1)
+			go func() {
+				_, err := l.Read(ctx, part(0), 0, 1)
+				waiting <- err
+			}()
+			go func() { closed <- l.Close() }()
+			<-waiting // Close has begun
+			disk.FailSync(1)
+			release()
+			if err := <-closed; !errors.Is(err, log.ErrClosed) || !strings.Contains(err.Error(), logtest.ErrInjected.Error()) {
+				t.Error(err)
+			}
+			if err := <-told; !errors.Is(err, logtest.ErrInjected) {
+				t.Error(err)
+			}
+			if _, _, err := l.Bounds(ctx, part(0)); !errors.Is(err, log.ErrClosed) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 // E7.
 func TestDiskFull(t *testing.T) {
 	clock := logtest.NewClock(time.UnixMilli(1_700_000_000_000))
@@ -478,7 +517,8 @@ func TestDiskFullForReal(t *testing.T) {
 		t.Skip("no tmpfs here:", err)
 	}
 	defer func() { _ = syscall.Unmount(dir, syscall.MNT_DETACH) }()
-	o := embedded.Options{Dir: filepath.Join(dir, "log"), MemTableBytes: 512 << 10, FreeFloorBytes: 6 << 20, Fatal: func(err error) { t.Errorf("fatal: %v", err) }}
+	clock := logtest.NewClock(time.Now())
+	o := embedded.Options{Dir: filepath.Join(dir, "log"), MemTableBytes: 512 << 10, FreeFloorBytes: 6 << 20, Clock: clock.Now, Fatal: func(err error) { t.Errorf("fatal: %v", err) }}
 	l := open(t, o)
 	withTopic(t, l, 1)
 	rng := rand.NewChaCha8([32]byte{})
@@ -496,14 +536,28 @@ func TestDiskFullForReal(t *testing.T) {
 	if _, vs := readAll(t, l, part(0)); len(vs) != n || n < 1000 {
 		t.Fatal(len(vs), n)
 	}
+	before := l.Epoch()
 	must(t, l.Close())
+
+	l = open(t, o) // on the full disk
+	if _, vs := readAll(t, l, part(0)); len(vs) != n {
+		t.Fatal(len(vs), n)
+	}
+	if _, err := l.Append(ctx, rec(0, "no room")); !errors.Is(err, log.ErrDiskFull) {
+		t.Fatal(err)
+	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"); err != nil {
 		t.Fatal(err)
 	}
-	l = open(t, o)
+	clock.Advance(time.Second)
 	if _, err := l.Append(ctx, rec(0, "room again")); err != nil {
 		t.Fatal(err)
 	}
+	if l.Epoch() <= before {
+		t.Errorf("epoch %d after %d", l.Epoch(), before)
+	}
+	must(t, l.Close())
+	l = open(t, o)
 	if _, vs := readAll(t, l, part(0)); len(vs) != n+1 {
 		t.Fatal(len(vs), n)
 	}

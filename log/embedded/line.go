@@ -102,13 +102,15 @@ func (l *Log) inLine(r *request) error {
 // lead writes one group. Offsets are given and handed to Pebble under one lock, so their order is that of the WAL.
 func (l *Log) lead() {
 	group := l.line.take(nil, min(groupBytesMax, int(l.o.MemTableBytes/8)))
-	gathered := len(group) > 1 // else the batch is that of the one request
 	b, err := l.enqueue(group)
+	gathered := b != group[0].batch
 	l.pass()
 	if b != nil && err == nil {
 		if err = b.SyncWait(); err != nil {
 			l.fail(fmt.Errorf("embedded: sync: %w", err))
 			err = fmt.Errorf("embedded: %w: sync failed: %v", log.ErrUnknown, err)
+		} else if l.epoch.Load() != l.own {
+			l.epoch.Store(l.own) // what is owed lies before b in the WAL, or in it
 		}
 	}
 	l.publish(group, err)
@@ -135,21 +137,24 @@ func (l *Log) enqueue(group []*request) (*pebble.Batch, error) {
 	return b, nil
 }
 
-// gather makes one batch of many.
+// gather makes one batch of many, and of what is still owed. That comes first: rows of producers that it deletes may be written anew.
 func (l *Log) gather(group []*request) (*pebble.Batch, error) {
-	if len(group) == 1 {
+	if len(group) == 1 && l.owed == nil {
 		if group[0].refused() {
 			return nil, nil
 		}
-		group[0].give(l.epoch)
+		group[0].give(l.own)
 		return group[0].batch, nil
 	}
 	b := l.store.NewBatch()
+	if l.owed != nil {
+		b, l.owed = l.owed, nil
+	}
 	for _, r := range group {
 		if r.refused() {
 			continue
 		}
-		r.give(l.epoch)
+		r.give(l.own)
 		if err := b.Apply(r.batch, nil); err != nil { // it is a copy; offsets are given all the same, so there is no going on
 			l.fail(fmt.Errorf("embedded: gather: %w", err))
 			return nil, l.closedBy()

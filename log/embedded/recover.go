@@ -15,25 +15,26 @@ import (
 // tailRows is how many rows of each partition are looked at when a log is opened. The rest is looked at when it is read.
 const tailRows = 8
 
-// load finds what is there. All of it is durable: Pebble has flushed and synced what its WALs held before it opened.
-func (l *Log) load() error {
+// load finds what is there, and keys of rows that are to be deleted. All of it is durable: Pebble has flushed and synced what its WALs held
+// before it opened.
+func (l *Log) load() (stale [][]byte, err error) {
 	topics, err := loadTopics(l.store)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l.topics.Store(&topics)
 	for _, t := range topics {
 		for _, p := range t.partitions {
 			if err := loadPartition(l.store, p); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 	if err := loadProducers(l.store, topics); err != nil {
-		return err
+		return nil, err
 	}
 	l.nextID, err = loadNext(l.store)
-	return err
+	return nil, err
 }
 
 func loadTopics(db pebble.Reader) (topics map[string]*topic, err error) {

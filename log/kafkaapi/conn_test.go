@@ -393,6 +393,39 @@ func TestDiskFull(t *testing.T) {
 	produce(0)
 }
 
+// A start that finds the disk full gives no ids of producers until its epoch is written down: they would be given twice.
+func TestProducerIDsOnFullDisk(t *testing.T) {
+	var free atomic.Uint64
+	clock, mem := logtest.NewClock(time.Now()), vfs.NewMem()
+	given := map[int64]bool{}
+	for i, full := range []bool{false, true, false, true} { // all but in one second
+		t.Run(strconv.Itoa(i), func(t *testing.T) {
+			free.Store(1 << 40)
+			if full {
+				free.Store(0)
+			}
+			l, err := embedded.Open(embedded.Options{Dir: "log", FS: mem, Clock: clock.Now, Free: func() (uint64, error) { return free.Load(), nil }})
+			must(t, err)
+			c := dial(t, serve(t, kafkaapi.Options{Log: l}))
+			ask := func() *kmsg.InitProducerIDResponse {
+				return c.ask(t, kmsg.NewPtrInitProducerIDRequest()).(*kmsg.InitProducerIDResponse)
+			}
+			if full {
+				if r := ask(); r.ErrorCode != kerr.CoordinatorLoadInProgress.Code || r.ProducerID != -1 {
+					t.Errorf("%+v", r)
+				}
+				free.Store(1 << 40)
+				clock.Advance(time.Second)
+			}
+			r := ask()
+			if r.ErrorCode != 0 || given[r.ProducerID] {
+				t.Errorf("%+v, given are %v", r, given)
+			}
+			given[r.ProducerID] = true
+		})
+	}
+}
+
 // Clients that ask for much and do not read it do not keep others from reading.
 func TestClientsThatDoNotRead(t *testing.T) {
 	s := serve(t, kafkaapi.Options{FetchMemoryMax: 2 * kafkaapi.FetchBytesMax})

@@ -211,12 +211,18 @@ func (s *Server) findCoordinator(_ context.Context, c *conn, q *kmsg.FindCoordin
 }
 
 // initProducerID gives an id that no producer of this log has or had: the epoch of this start, which no other has, and a count. So it
-// needs no write, and a log that was restored from a copy gives none that was given after the copy was made.
+// needs no write, but for the epoch where a start found the disk full, and a log that was restored from a copy gives none that was given
+// after the copy was made.
 func (s *Server) initProducerID(_ context.Context, _ *conn, q *kmsg.InitProducerIDRequest) *kmsg.InitProducerIDResponse {
 	r := kmsg.NewPtrInitProducerIDResponse()
 	r.Version, r.ProducerID, r.ProducerEpoch = q.Version, -1, -1
 	if q.TransactionalID != nil {
 		r.ErrorCode = codeOf(log.ErrTransactional)
+		return r
+	}
+	epoch, err := s.o.Log.OwnEpoch()
+	if err != nil {
+		r.ErrorCode = kerr.CoordinatorLoadInProgress.Code // every client asks again for it, also those that take a full disk as final
 		return r
 	}
 	n := s.producer.Add(1)
@@ -225,7 +231,7 @@ func (s *Server) initProducerID(_ context.Context, _ *conn, q *kmsg.InitProducer
 		s.producer.Add(^uint32(0)) // all are given: only a restart has more
 		return r
 	}
-	r.ProducerID, r.ProducerEpoch = int64(s.o.Log.Epoch())<<32|int64(n), 0
+	r.ProducerID, r.ProducerEpoch = int64(epoch)<<32|int64(n), 0
 	return r
 }
 

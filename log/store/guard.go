@@ -3,6 +3,7 @@ package store
 import (
 	"fmt"
 	"runtime"
+	"strings"
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -16,11 +17,12 @@ import (
 // the process with a trace, whatever recovers. A WAL that cannot be made does the same.
 //
 // So a failed sync, of a file or of a directory, goes to Fatal and does not return to Pebble: the goroutine is held for ever. So does
-// whatever else fails of a WAL or MANIFEST. Of a table Pebble is told that it finds no room: it writes it anew when there is some.
+// whatever else fails of a WAL or MANIFEST. Of a table Pebble is told that it finds no room: it writes it anew when there is some. While the
+// store is being opened it is not told, since it would try for ever what its WALs hold, and Open would not return.
 type guardFS struct {
 	vfs.FS
 	stop *stopper
-	// open: the store is open. Before that Pebble takes an error well that meets the making of a file, and Open returns it.
+	// open: the store is open. Before that Pebble takes an error well that meets the making of a file that is no table, and Open returns it.
 	open atomic.Bool
 }
 
@@ -51,19 +53,24 @@ func (g *guardFS) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &guardFile{File: d, name: "the directory " + name, vital: true, stop: g.stop}, nil
+	return &guardFile{File: d, name: "the directory " + name, vital: true, guard: g}, nil
 }
 
 func (g *guardFS) made(name string, f vfs.File, err error) (vfs.File, error) {
 	base := g.PathBase(name)
-	vital := watched(base)
+	vital, table := watched(base), isTable(base)
 	if err != nil {
-		if vital && g.open.Load() {
+		if open := g.open.Load(); vital && open || table && !open {
 			g.stop.hold(fmt.Errorf("store: %s cannot be made: %w", base, err))
 		}
 		return nil, err
 	}
-	return &guardFile{File: f, name: base, vital: vital, stop: g.stop}, nil
+	return &guardFile{File: f, name: base, vital: vital, table: table, guard: g}, nil
+}
+
+// isTable reports whether a flush or a compaction makes a file.
+func isTable(base string) bool {
+	return strings.HasSuffix(base, ".sst") || strings.HasSuffix(base, ".blob")
 }
 
 // guardFile is a file that is written, or a directory.
@@ -71,8 +78,12 @@ type guardFile struct {
 	vfs.File
 	name  string
 	vital bool // a WAL, a MANIFEST or a directory: Pebble can do without none of them
-	stop  *stopper
+	table bool
+	guard *guardFS
 }
+
+// needed reports whether the store cannot go on without the file.
+func (f *guardFile) needed() bool { return f.vital || f.table && !f.guard.open.Load() }
 
 // Write appends. What writes a table, a block a time, is a flush or a compaction, behind which nobody waits: it lets others
 // run first. Without that it keeps a processor until Go takes it away, 10 ms later, and of two processors that is felt.
@@ -81,8 +92,8 @@ func (f *guardFile) Write(p []byte) (int, error) {
 		runtime.Gosched()
 	}
 	n, err := f.File.Write(p)
-	if err != nil && f.vital {
-		f.stop.hold(fmt.Errorf("store: write of %s failed: %w", f.name, err))
+	if err != nil && f.needed() {
+		f.guard.stop.hold(fmt.Errorf("store: write of %s failed: %w", f.name, err))
 	}
 	return n, err
 }
@@ -102,15 +113,15 @@ func (f *guardFile) SyncTo(length int64) (full bool, err error) {
 // Close closes. What a file system had put off may fail here.
 func (f *guardFile) Close() error {
 	err := f.File.Close()
-	if err != nil && f.vital {
-		f.stop.hold(fmt.Errorf("store: close of %s failed: %w", f.name, err))
+	if err != nil && f.needed() {
+		f.guard.stop.hold(fmt.Errorf("store: close of %s failed: %w", f.name, err))
 	}
 	return err
 }
 
 func (f *guardFile) synced(err error) error {
-	if err != nil && (f.vital || !vfs.IsNoSpaceError(err)) {
-		f.stop.hold(fmt.Errorf("store: sync of %s failed: %w", f.name, err))
+	if err != nil && (f.needed() || !vfs.IsNoSpaceError(err)) {
+		f.guard.stop.hold(fmt.Errorf("store: sync of %s failed: %w", f.name, err))
 	}
 	return err
 }

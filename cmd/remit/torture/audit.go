@@ -50,16 +50,45 @@ func (a *Audit) broken(format string, args ...any) {
 // once, per payer in the order of decisions (M1). No server may run on it.
 func Inspect(ctx context.Context, data string) (a Audit, err error) {
 	a = Audit{Balances: map[accounts.Currency]int64{}, Held: map[accounts.Currency]int64{}, Transit: map[accounts.Currency]int64{}, Outside: map[accounts.Currency]int64{}}
-	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
-	i := &inspection{audit: &a, begun: map[log.ID]saga.Begun{}, decided: map[string][]string{},
-		paid: map[string]int64{}, sold: map[string]int64{}, gave: map[string]int64{},
-		fatal: func(err error) { fail(fmt.Errorf("torture: %w", err)) }}
-	err = i.run(ctx, data)
-	if cause := context.Cause(ctx); cause != nil {
-		err = cause
+	err = unlessFatal(func(fatal func(error)) error {
+		i := &inspection{audit: &a, begun: map[log.ID]saga.Begun{}, decided: map[string][]string{},
+			paid: map[string]int64{}, sold: map[string]int64{}, gave: map[string]int64{}, fatal: fatal}
+		return i.run(ctx, data)
+	})
+	if f := (*fatalError)(nil); errors.As(err, &f) {
+		return Audit{}, err // what runs may still write to a
 	}
 	return a, err
+}
+
+// fatalError is what a Fatal was told.
+type fatalError struct{ error }
+
+func (e *fatalError) Unwrap() error { return e.error }
+
+// unlessFatal returns what run returns. Once fatal is told run may wait for ever, also for what it closes: then it is left to itself,
+// and the error is a *fatalError.
+func unlessFatal(run func(fatal func(error)) error) error {
+	failed, done := make(chan error, 1), make(chan error, 1)
+	go func() {
+		done <- run(func(err error) {
+			select {
+			case failed <- &fatalError{fmt.Errorf("torture: %w", err)}:
+			default: // only the first counts
+			}
+		})
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case err := <-done:
+		select {
+		case cause := <-failed:
+			return cause
+		default:
+			return err
+		}
+	}
 }
 
 type inspection struct {
