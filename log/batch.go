@@ -217,6 +217,16 @@ func (b Batch) Count() int { return int(int32(binary.BigEndian.Uint32(b[batchCou
 // MaxTime returns the latest record time in Unix milliseconds.
 func (b Batch) MaxTime() int64 { return int64(binary.BigEndian.Uint64(b[batchMaxTimeAt:])) }
 
+func (b Batch) baseTime() int64 { return int64(binary.BigEndian.Uint64(b[batchBaseTimeAt:])) }
+
+// timeAt is the time of a record in Unix milliseconds, by its timestamp delta.
+func (b Batch) timeAt(delta int64) int64 {
+	if b.attributes()&logTimeBit != 0 {
+		return b.MaxTime()
+	}
+	return b.baseTime() + delta
+}
+
 func (b Batch) attributes() uint16 { return binary.BigEndian.Uint16(b[batchAttributesAt:]) }
 
 // AppendRecords decodes the records of b at offset from and after, as records of partition p, to dst.
@@ -228,7 +238,7 @@ func (b Batch) AppendRecords(dst []Record, p Partition, from Offset, maxBytes in
 		return dst, err
 	}
 	if len(dst) == 0 {
-		dst = growFor(dst, min(b.Count(), int(b.Last()-from)+1))
+		dst = growFor(dst, min(b.Count(), int(b.Last()-from)+1, maxBytes/recordLenMin+1))
 	}
 	for d.left > 0 && maxBytes > 0 {
 		before := len(d.rest)
@@ -332,10 +342,13 @@ func (d *recordReader) body(r *Record) {
 	r.Headers, d.names = hs, hs
 }
 
+// headersAtOnce bounds the room that is made for headers of records that may not be read.
+const headersAtOnce = 4096
+
 // room returns space for n headers, from one allocation for many records.
 func (d *recordReader) room(n int) []Header {
 	if cap(d.headers)-len(d.headers) < n {
-		d.headers = make([]Header, 0, max(n, min(n*d.left, d.size/2)))
+		d.headers = make([]Header, 0, max(n, min(n*d.left, d.size/2, headersAtOnce)))
 	}
 	at := len(d.headers)
 	d.headers = d.headers[:at+n]
@@ -357,10 +370,7 @@ func (d *recordReader) name(i int) string {
 }
 
 func (d *recordReader) time(delta int64) time.Time {
-	if d.batch.attributes()&logTimeBit != 0 {
-		return time.UnixMilli(d.batch.MaxTime()).UTC()
-	}
-	return time.UnixMilli(int64(binary.BigEndian.Uint64(d.batch[batchBaseTimeAt:])) + delta).UTC()
+	return time.UnixMilli(d.batch.timeAt(delta)).UTC()
 }
 
 func (d *recordReader) varint() int64 {

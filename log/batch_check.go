@@ -11,6 +11,10 @@ import (
 // TimeAheadMax is how far ahead of the log's clock a client may date a record: retention and searches by time go by what records say.
 const TimeAheadMax = time.Hour
 
+// BatchRecordsMax is the most records of a batch that a client made; none of Kafka's clients sends more. Compressed, many more would
+// fit into few bytes.
+const BatchRecordsMax = 1_000_000
+
 // noTime is the time of a record that has none.
 const noTime = -1
 
@@ -35,6 +39,8 @@ func (b Batch) CheckClient(now time.Time) error {
 		return ErrTransactional
 	case a&logTimeBit != 0:
 		return fmt.Errorf("%w: the batch says that the log dated it", ErrTime)
+	case b.Count() > BatchRecordsMax:
+		return fmt.Errorf("%w: a batch of %d records, at most %d", ErrTooLarge, b.Count(), BatchRecordsMax)
 	case b.Count() != int(b.Last()-b.Base())+1:
 		return fmt.Errorf("%w: %d records over %d offsets", ErrBadBatch, b.Count(), b.Last()-b.Base()+1)
 	}
@@ -58,7 +64,7 @@ func (b Batch) checkRecords() (latest int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	base := int64(binary.BigEndian.Uint64(b[batchBaseTimeAt:]))
+	base := b.baseTime()
 	for first := true; d.left > 0; first = false {
 		before := len(d.rest)
 		delta, err := d.skip()
@@ -77,6 +83,25 @@ func (b Batch) checkRecords() (latest int64, err error) {
 		}
 	}
 	return latest, d.end()
+}
+
+// FirstAt returns the offset of the first record at offset from or after that is not older than ms, in Unix milliseconds; ok is false if
+// there is none. It makes no records. Errors match [ErrBadBatch].
+func (b Batch) FirstAt(from Offset, ms int64) (o Offset, ok bool, err error) {
+	d, err := b.reader()
+	if err != nil {
+		return 0, false, err
+	}
+	for d.left > 0 {
+		delta, err := d.skip()
+		if err != nil {
+			return 0, false, err
+		}
+		if o = b.Base() + Offset(d.previous); o >= from && b.timeAt(delta) >= ms {
+			return o, true, nil
+		}
+	}
+	return 0, false, d.end()
 }
 
 // skip checks the next record without making one of it, and returns how long after the batch's first time it is.

@@ -6,7 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"math"
+	"math/rand/v2"
 	"reflect"
+	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -201,6 +205,75 @@ func TestCheckRecords(t *testing.T) {
 	}
 	if err := CheckRecords(many); !errors.Is(err, ErrTooLarge) {
 		t.Fatal(err)
+	}
+}
+
+// What is read of a batch goes by what was asked for, not by what the batch holds.
+func TestLittleOfMany(t *testing.T) {
+	const many, little = 200_000, 256 << 10
+	for name, r := range map[string]Record{"empty": {}, "with a header": {Headers: []Header{{"h", nil}}}} {
+		rs := make([]Record, many)
+		for i := range rs {
+			rs[i] = r
+			rs[i].Time = batchNow.Add(time.Duration(i) * time.Millisecond)
+		}
+		b := encode(5, rs)
+		n := allocated(func() {
+			if got, err := b.AppendRecords(nil, Partition{}, 5, 1<<10); err != nil || len(got) < 50 || len(got) > (1<<10)/recordLenMin+1 {
+				t.Errorf("%s: %d records, %v", name, len(got), err)
+			}
+		})
+		if n > little {
+			t.Errorf("%s: reading 1 KiB allocated %d bytes", name, n)
+		}
+		n = allocated(func() {
+			if o, ok, err := b.FirstAt(5, batchNow.UnixMilli()+many-1); o != 5+many-1 || !ok || err != nil {
+				t.Errorf("%s: %d %t %v", name, o, ok, err)
+			}
+		})
+		if n > little {
+			t.Errorf("%s: looking for a time allocated %d bytes", name, n)
+		}
+	}
+}
+
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// FirstAt finds what reading all would.
+func TestFirstAt(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(4, 4))
+	for range 200 {
+		rs := make([]Record, 1+rnd.IntN(20))
+		for i := range rs {
+			rs[i].Time = batchNow.Add(time.Duration(rnd.IntN(10)) * time.Millisecond)
+		}
+		b := encode(7, rs)
+		if rnd.IntN(4) == 0 {
+			b[batchAttributesAt+1] |= logTimeBit
+			seal(b)
+		}
+		from, ms := Offset(5+rnd.IntN(len(rs)+3)), batchNow.UnixMilli()+int64(rnd.IntN(12))-1
+		all, err := b.AppendRecords(nil, Partition{}, from, math.MaxInt)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.attributes()&logTimeBit != 0 && len(all) > 0 && all[0].Time.UnixMilli() != b.MaxTime() {
+			t.Errorf("a record of %v in a batch that the log dated %d", all[0].Time, b.MaxTime())
+		}
+		at := slices.IndexFunc(all, func(r Record) bool { return r.Time.UnixMilli() >= ms })
+		o, ok, err := b.FirstAt(from, ms)
+		if err != nil || ok != (at >= 0) || ok && o != all[at].Offset {
+			t.Errorf("from %d, %d: %d %t %v; of %v", from, ms, o, ok, err, all)
+		}
+	}
+	if _, _, err := seal(encode(0, someRecords())[:100]).FirstAt(0, math.MaxInt64); !errors.Is(err, ErrBadBatch) {
+		t.Error(err)
 	}
 }
 

@@ -115,6 +115,12 @@ func TestCheckClient(t *testing.T) {
 	if err := good().CheckClient(batchNow); err != nil {
 		t.Fatal(err)
 	}
+	counted := func(n uint32) Batch {
+		b := good()
+		binary.BigEndian.PutUint32(b[batchLastDeltaAt:], n-1)
+		binary.BigEndian.PutUint32(b[batchCountAt:], n)
+		return seal(b)
+	}
 	big := Batch(encode(0, []Record{{Value: make([]byte, RecordMax+1)}}))
 	late := Batch(encode(0, []Record{{Value: []byte("x"), Time: batchNow.Add(TimeAheadMax + time.Second)}}))
 	for name, c := range map[string]struct {
@@ -129,6 +135,8 @@ func TestCheckClient(t *testing.T) {
 		"cut":           {seal(good()[:len(good())-1]), ErrBadBatch},
 		"more":          {seal(append(good(), 0)), ErrBadBatch},
 		"large":         {big, ErrTooLarge},
+		"many":          {counted(BatchRecordsMax + 1), ErrTooLarge},
+		"not so many":   {counted(BatchRecordsMax), ErrBadBatch}, // they are not there
 		"late":          {late, ErrTime},
 		"early":         {Batch(encode(0, []Record{{Value: []byte("x"), Time: time.UnixMilli(-2)}})), ErrTime},
 		"unpackable":    {put(batchAttributesAt, 0, codecZstd), ErrBadBatch},

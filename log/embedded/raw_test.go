@@ -8,6 +8,7 @@ import (
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -40,6 +41,33 @@ func sent(l *embedded.Log, b []byte) (log.Offset, error) {
 		return 0, err
 	}
 	return l.AppendRaw(part(0), batch).Wait()
+}
+
+// Searching a time makes no records of what it passes.
+func TestOffsetAtOfMany(t *testing.T) {
+	l := open(t, options(t, vfs.NewMem()))
+	withTopic(t, l, 1)
+	const many, bytesMax = 200_000, 16 << 20 // each search copies the batch, 2 MiB
+	now := time.Now().Truncate(time.Millisecond)
+	rs := make([]log.Record, many)
+	for i := range rs {
+		rs[i].Time = now.Add(time.Duration(i) * time.Millisecond)
+	}
+	_, err := sent(l, log.AppendBatch(nil, now, rs))
+	must(t, err)
+	rs = nil
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for _, want := range []log.Offset{0, many - 1, many} {
+		if o, err := l.OffsetAt(ctx, part(0), now.Add(time.Duration(want)*time.Millisecond)); err != nil || o != want {
+			t.Error(o, err, want)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if n := after.TotalAlloc - before.TotalAlloc; n > bytesMax {
+		t.Errorf("allocated %d bytes", n)
+	}
+	must(t, l.Close())
 }
 
 // What was sent is what is read, but for its place.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -250,14 +249,12 @@ func (l *Log) offsetAt(p *partition, ms int64) (log.Offset, error) {
 		if b.MaxTime() < ms {
 			return 1, nil
 		}
-		rs, err := b.AppendRecords(nil, p.Partition, max(from, first), math.MaxInt)
-		for i := range rs {
-			if rs[i].Time.UnixMilli() >= ms {
-				found = rs[i].Offset
-				return 0, err
-			}
+		o, ok, err := b.FirstAt(max(from, first), ms)
+		if !ok {
+			return 1, err
 		}
-		return 1, err
+		found = o
+		return 0, nil
 	})
 	if errors.Is(err, log.ErrOffsetOutOfRange) { // trimmed meanwhile: whatever was found is gone
 		return log.Offset(p.first.Load()), nil
