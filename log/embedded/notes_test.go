@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -85,11 +86,17 @@ func TestNotesReadAreDurable(t *testing.T) {
 		}
 		read <- len(ns)
 	}()
+	for !l.NotesWaited() {
+		select {
+		case n := <-read:
+			t.Fatal("read before the sync:", n)
+		default:
+			runtime.Gosched()
+		}
+	}
 	select {
 	case err := <-put:
 		t.Error("put before the sync", err)
-	case n := <-read:
-		t.Error("read before the sync", n)
 	default:
 	}
 	release()
