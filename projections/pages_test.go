@@ -11,6 +11,7 @@ import (
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/projections"
 	"github.com/remitlog/remit/projections/lists"
+	"github.com/remitlog/remit/projections/merchantquery"
 	"github.com/remitlog/remit/saga/accounts"
 )
 
@@ -95,7 +96,7 @@ func TestDaysOfTheBook(t *testing.T) {
 				return v.MerchantQuery.Transactions(merchant, qfilter{Range: span}, page)
 			})
 			one, _, err := v.MerchantQuery.Summary(merchant, span, lists.Page{})
-			if err != nil || len(one) != 1 || one[0] != d || int64(len(of)) != d.Count || d.Gross != 125*d.Count {
+			if err != nil || len(one) != 1 || fmt.Sprint(one[0]) != fmt.Sprint(d) || int64(len(of)) != d.Count || d.Gross.Int64() != 125*d.Count {
 				t.Errorf("%s %+v: %d transactions, %+v %v", merchant, d, len(of), one, err)
 			}
 			sum += d.Count
@@ -114,5 +115,31 @@ func TestDaysOfTheBook(t *testing.T) {
 	}
 	if err := v.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestHugeDay: the day of a merchant has no limit, though each payment has one.
+func TestHugeDay(t *testing.T) {
+	const huge = 1_000_000_000_000_000
+	a := &author{tb: t, paper: newPaper(1), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)}
+	for range 10_000 { // more than an int64 counts
+		id := log.NewID(a.now, "payer")
+		a.write(fold.Event{ID: id.String() + "/credit/credited", Key: "shop", Correlation: id.String(), Fact: accounts.Credited{Done: accounts.Done{
+			Activity: id, Action: "credit", Account: "shop", Currency: "USD", Amount: huge,
+			Context: accounts.Context{Kind: "payment", From: "payer", At: a.now.UnixMilli()},
+		}}})
+	}
+	s, err := fold.OpenStore(fold.StoreOptions{Dir: "view", FS: vfs.NewMem(), Version: merchantquery.Version, Partitions: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	view := merchantquery.New(s, 1)
+	if err := fold.Replay(t.Context(), a.paper, log.EventsTopic, projections.Facts(), fold.Followed{View: view, Store: s}, 0, 10_000); err != nil {
+		t.Fatal(err)
+	}
+	days, _, err := view.Summary("shop", lists.Range{}, lists.Page{})
+	if err != nil || len(days) != 1 || days[0].Count != 10_000 || days[0].Gross.String() != "10000000000000000000" || days[0].Net.Cmp(days[0].Gross) != 0 {
+		t.Errorf("%+v, %v", days, err)
 	}
 }

@@ -490,7 +490,7 @@ func TestRecordsAndSummaries(t *testing.T) {
 	})
 	var gross, refunded, net int64
 	for _, d := range days {
-		gross, refunded, net = gross+d.Gross, refunded+d.Refunded, net+d.Net
+		gross, refunded, net = gross+d.Gross.Int64(), refunded+d.Refunded.Int64(), net+d.Net.Int64()
 	}
 	if gross != 950 || refunded != 100 || net != 850 {
 		t.Errorf("%+v", days)

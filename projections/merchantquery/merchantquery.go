@@ -18,6 +18,7 @@ package merchantquery
 
 import (
 	"encoding/binary"
+	"math/big"
 	"time"
 
 	"github.com/remitlog/remit/log"
@@ -60,15 +61,15 @@ type Transaction struct {
 	At        time.Time // of the decision
 }
 
-// Day is what one UTC day and currency come to. Net is Gross less Refunded.
+// Day is what one UTC day and currency come to. Net is Gross less Refunded. Each payment is an int64, but a day has no limit of its own.
 type Day struct {
 	Day      time.Time // its midnight
 	Currency string
 	Count    int64 // of payments
-	Gross    int64
+	Gross    *big.Int
 	Refunds  int64 // how many
-	Refunded int64
-	Net      int64
+	Refunded *big.Int
+	Net      *big.Int
 }
 
 type transaction struct {
@@ -83,9 +84,13 @@ type transaction struct {
 	Amount    int64
 }
 
+// sums are integers in CBOR, however large.
 type sums struct {
-	_                               struct{} `cbor:",toarray"`
-	Count, Gross, Refunds, Refunded int64
+	_        struct{} `cbor:",toarray"`
+	Count    int64
+	Gross    big.Int
+	Refunds  int64
+	Refunded big.Int
 }
 
 var (
@@ -136,20 +141,16 @@ func keep(rows fold.Rows, e *fold.Event, merchant string, ms int64, t transactio
 	key := string(append(binary.BigEndian.AppendUint32(prefix(merchant), dayOf(ms)), t.Currency...))
 	day, _ := days.Get(rows, key)
 	if t.Kind == KindPayment {
-		day.Count, day.Gross = day.Count+1, sum(e, day.Gross, t.Amount)
+		day.Count, day.Gross = day.Count+1, sum(day.Gross, t.Amount)
 	} else {
-		day.Refunds, day.Refunded = day.Refunds+1, sum(e, day.Refunded, t.Amount)
+		day.Refunds, day.Refunded = day.Refunds+1, sum(day.Refunded, t.Amount)
 		refunds.Put(rows, string(binary.BigEndian.AppendUint64(append([]byte(nil), t.Of...), uint64(e.Offset))), t.Amount)
 	}
 	days.Put(rows, key, day)
 }
 
-func sum(e *fold.Event, a, b int64) int64 {
-	if b <= 0 || a+b < a {
-		fold.Broken(e, "the sum of a day, %d, cannot take %d", a, b)
-	}
-	return a + b
-}
+// sum leaves a as it is, since rows are shared.
+func sum(a big.Int, b int64) big.Int { return *new(big.Int).Add(&a, big.NewInt(b)) }
 
 func prefix(merchant string) []byte {
 	return lists.Value(make([]byte, 0, 64), merchant)
@@ -268,7 +269,7 @@ func end(span lists.Range) uint32 {
 func (s sums) show(key string) Day {
 	day := binary.BigEndian.Uint32([]byte(key[:4]))
 	return Day{
-		Day: time.UnixMilli(int64(day) * msOfDay).UTC(), Currency: key[4:], Count: s.Count, Gross: s.Gross,
-		Refunds: s.Refunds, Refunded: s.Refunded, Net: s.Gross - s.Refunded,
+		Day: time.UnixMilli(int64(day) * msOfDay).UTC(), Currency: key[4:], Count: s.Count, Gross: &s.Gross,
+		Refunds: s.Refunds, Refunded: &s.Refunded, Net: new(big.Int).Sub(&s.Gross, &s.Refunded),
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
 	"strconv"
 	"strings"
 )
@@ -229,6 +230,22 @@ func FormatAmount(minor int64, c Currency) string {
 		b = append(b, '0'+byte(rest/unit))
 	}
 	return string(b)
+}
+
+// FormatTotal is FormatAmount for a sum of amounts, which may be larger than any of them.
+func FormatTotal(minor *big.Int, c Currency) string {
+	if minor.IsInt64() {
+		return FormatAmount(minor.Int64(), c)
+	}
+	exponent, ok := c.Exponent()
+	if !ok {
+		panic(c.unknown())
+	}
+	s := minor.String() // longer than any exponent
+	if exponent == 0 {
+		return s
+	}
+	return s[:len(s)-exponent] + "." + s[len(s)-exponent:]
 }
 
 // Add returns a+b, or ErrOverflow.

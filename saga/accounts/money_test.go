@@ -294,3 +294,19 @@ func BenchmarkFormatAmount(b *testing.B) {
 		_ = FormatAmount(18136, "USD")
 	}
 }
+
+func TestFormatTotal(t *testing.T) {
+	for _, test := range []struct {
+		minor, want string
+		c           Currency
+	}{
+		{"0", "0.00", "EUR"}, {"-5", "-0.05", "EUR"}, {"9223372036854775807", "92233720368547758.07", "EUR"},
+		{"9223372036854775808", "92233720368547758.08", "EUR"}, {"-9223372036854775809", "-92233720368547758.09", "EUR"},
+		{"100000000000000000000", "100000000000000000000", "JPY"}, {"100000000000000000000", "100000000000000000.000", "KWD"},
+	} {
+		n, _ := new(big.Int).SetString(test.minor, 10)
+		if got := FormatTotal(n, test.c); got != test.want {
+			t.Errorf("%s %s: %s, want %s", test.minor, test.c, got, test.want)
+		}
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"math/big"
 	"net/http"
 	"sync"
 	"time"
@@ -102,6 +103,10 @@ func listOf[T, V any](w http.ResponseWriter, q *Query, found []V, next []byte, e
 
 func amount(minor int64, currency string) string {
 	return accounts.FormatAmount(minor, accounts.Currency(currency))
+}
+
+func total(minor *big.Int, currency string) string {
+	return accounts.FormatTotal(minor, accounts.Currency(currency))
 }
 
 // View is how a view stands.
@@ -403,8 +408,8 @@ func (v *Views) summary(w http.ResponseWriter, r *http.Request) error {
 	found, next, err := v.Views.MerchantQuery.Summary(merchant, span, pageOf(page))
 	return listOf(w, q, found, next, err, func(x merchantquery.Day) Day {
 		return Day{
-			Day: x.Day.Format(time.DateOnly), Currency: x.Currency, Count: x.Count, Gross: amount(x.Gross, x.Currency),
-			Refunds: x.Refunds, Refunded: amount(x.Refunded, x.Currency), Net: amount(x.Net, x.Currency),
+			Day: x.Day.Format(time.DateOnly), Currency: x.Currency, Count: x.Count, Gross: total(x.Gross, x.Currency),
+			Refunds: x.Refunds, Refunded: total(x.Refunded, x.Currency), Net: total(x.Net, x.Currency),
 		}
 	})
 }

@@ -275,7 +275,7 @@ func (i *inspection) addUp(views *projections.Views) error {
 		err := pages(func(p lists.Page) ([]byte, error) {
 			days, next, err := views.MerchantQuery.Summary(merchant, lists.Range{}, p)
 			for _, d := range days {
-				gross, refunded = gross+d.Gross, refunded+d.Refunded
+				gross, refunded = gross+d.Gross.Int64(), refunded+d.Refunded.Int64()
 			}
 			return next, err
 		})
