@@ -205,8 +205,12 @@ func (r *request) give(epoch int32) {
 	for i := range r.shares {
 		r.shares[i].give(repr, epoch)
 	}
-	if r.made != nil {
-		r.made.give(&r.shares[0], repr)
+	if r.made == nil {
+		return
+	}
+	p := r.shares[0].partition
+	if old := r.made.give(&r.shares[0], repr); old != nil {
+		_ = r.batch.Delete(producerKey(p.topic, p.Index, old.id), nil) // AFTER all that is written into repr, which may move
 	}
 }
 

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"cmp"
+	"container/list"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -15,7 +16,7 @@ import (
 	"github.com/remitlog/remit/log"
 )
 
-// Limits of idempotent producers. At them the longest idle are forgotten, and may then begin with any sequence: Kafka's rule.
+// Limits of idempotent producers. At them the longest idle is forgotten, and may then begin with any sequence: Kafka's rule.
 const (
 	// ProducerBatchesMax is how many batches of a producer are remembered; a client has as many on their way.
 	ProducerBatchesMax = 5
@@ -36,16 +37,44 @@ var (
 	errRepeated = errors.New("embedded: repeated batch")
 )
 
-// producers of one partition, by id. Guarded by Log.giving.
+// producers of one partition, at most ProducersMax. Guarded by Log.giving.
 //
 // INVARIANT: what is here was given to Pebble in the batch of the records themselves. So after a kill the two are of one mind,
 // and a batch that was stored is known to be.
-type producers map[int64]*producer
+type producers struct {
+	byID map[int64]*producer
+	idle list.List // of *producer, the longest idle first
+}
 
 type producer struct {
+	id    int64
+	place *list.Element
 	epoch int16
 	seen  int64       // ms, by the log's clock
 	last  []sentBatch // the newest first, at most ProducerBatchesMax
+}
+
+// add takes up a producer that is not known, as the one that was idle the least.
+func (ps *producers) add(p *producer) {
+	if ps.byID == nil {
+		ps.byID = map[int64]*producer{}
+	}
+	ps.byID[p.id], p.place = p, ps.idle.PushBack(p)
+}
+
+func (ps *producers) forget(p *producer) {
+	delete(ps.byID, p.id)
+	ps.idle.Remove(p.place)
+}
+
+// surplus forgets the longest idle of too many and returns it, nil if there are not.
+func (ps *producers) surplus() *producer {
+	if len(ps.byID) <= ProducersMax {
+		return nil
+	}
+	p := ps.idle.Front().Value.(*producer)
+	ps.forget(p)
+	return p
 }
 
 // sentBatch is where a batch of a producer stands. Sequences wrap from the highest int32 to 0.
@@ -77,7 +106,7 @@ func producerOf(b log.Batch, now time.Time) *produced {
 
 // refused says why the batch is not to be written, in the order in which Kafka looks at it.
 func (m *produced) refused(p *partition) error {
-	was := p.producers[m.id]
+	was := p.producers.byID[m.id]
 	if was == nil {
 		return nil // not known, or no longer: any sequence will do
 	}
@@ -102,20 +131,24 @@ func (m *produced) refused(p *partition) error {
 	return nil
 }
 
-// give remembers the batch and writes the producer's row into repr.
-func (m *produced) give(s *share, repr []byte) {
-	if s.producers == nil {
-		s.producers = producers{}
+// give remembers the batch and writes the producer's row into repr. It returns who is forgotten for it, nil if nobody is.
+func (m *produced) give(s *share, repr []byte) (forgotten *producer) {
+	was := s.producers.byID[m.id]
+	if was == nil {
+		was = &producer{id: m.id}
+		s.producers.add(was)
+		forgotten = s.producers.surplus()
+	} else {
+		s.producers.idle.MoveToBack(was.place)
 	}
-	was := s.producers[m.id]
-	if was == nil || was.epoch != m.epoch {
-		was = &producer{epoch: m.epoch}
-		s.producers[m.id] = was
+	if was.epoch != m.epoch {
+		was.epoch, was.last = m.epoch, nil
 	}
 	was.seen = m.now
 	was.last = slices.Insert(was.last, 0, sentBatch{m.first, m.last, s.base})
 	was.last = was.last[:min(len(was.last), ProducerBatchesMax)]
 	was.put(repr[m.rowAt:][:producerRowLen])
+	return forgotten
 }
 
 // The row of a producer: epoch:2 batches:1 ms:8 and ProducerBatchesMax times first:4 last:4 base:8.
@@ -157,41 +190,67 @@ func parseProducer(b []byte) (*producer, bool) {
 	return p, true
 }
 
-// loadProducers finds the producers of all partitions.
-func loadProducers(db pebble.Reader, topics map[string]*topic) (err error) {
+// end is where the records of the newest batch end.
+func (p *producer) end() log.Offset {
+	b := p.last[0]
+	return b.base + log.Offset((b.last-b.first)&math.MaxInt32) + 1
+}
+
+// loadProducers finds the producers of all partitions, and keys of rows that are to be deleted: of too many, and of those whose records are
+// lost. There are such in a store that was adopted: a batch that is sent again must be stored again then.
+func loadProducers(db pebble.Reader, topics map[string]*topic) (stale [][]byte, err error) {
+	found, stale, err := readProducers(db, topics)
+	if err != nil {
+		return nil, err
+	}
+	for p, made := range found {
+		slices.SortFunc(made, func(a, b *producer) int { return cmp.Or(cmp.Compare(a.seen, b.seen), cmp.Compare(a.id, b.id)) })
+		for _, m := range made {
+			p.producers.add(m)
+			if old := p.producers.surplus(); old != nil {
+				stale = append(stale, producerKey(p.topic, p.Index, old.id))
+			}
+		}
+	}
+	return stale, nil
+}
+
+func readProducers(db pebble.Reader, topics map[string]*topic) (found map[*partition][]*producer, stale [][]byte, err error) {
+	found = map[*partition][]*producer{}
 	byID := map[uint32]*topic{}
 	for _, t := range topics {
 		byID[t.id] = t
 	}
 	it, err := db.NewIter(&pebble.IterOptions{LowerBound: []byte{kindMade}, UpperBound: []byte{kindMade + 1}})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for it.First(); it.Valid(); it.Next() {
 		key, be := it.Key(), binary.BigEndian
 		value, err := it.ValueAndErr()
 		if err != nil {
-			return err
+			return nil, nil, err
 		}
 		made, ok := parseProducer(value)
 		if !ok || len(key) != producerKeyLen {
-			return &log.CorruptError{File: fmt.Sprintf("row %x", key), Byte: -1, Detail: "not a producer; a newer version wrote it, or it is corrupt"}
+			return nil, nil, &log.CorruptError{File: fmt.Sprintf("row %x", key), Byte: -1, Detail: "not a producer; a newer version wrote it, or it is corrupt"}
 		}
 		t, index := byID[be.Uint32(key[1:])], int(be.Uint32(key[5:]))
 		if t == nil || index >= len(t.partitions) {
 			continue
 		}
 		p := t.partitions[index]
-		if p.producers == nil {
-			p.producers = producers{}
+		if made.id = int64(be.Uint64(key[9:])); made.end() > p.next {
+			stale = append(stale, slices.Clone(key))
+			continue
 		}
-		p.producers[int64(be.Uint64(key[9:]))] = made
+		found[p] = append(found[p], made)
 	}
-	return it.Error()
+	return found, stale, it.Error()
 }
 
-// forgetProducers drops those that have been idle for long, and the longest idle of too many.
+// forgetProducers drops those that have been idle for long.
 func (l *Log) forgetProducers(now time.Time) {
 	for _, t := range *l.topics.Load() {
 		for _, p := range t.partitions {
@@ -220,38 +279,21 @@ func (l *Log) forgetOf(p *partition, before int64) error {
 func (l *Log) dropIdle(p *partition, before int64) (*pebble.Batch, error) {
 	l.giving.Lock()
 	defer l.giving.Unlock()
-	idle := p.producers.idle(before)
-	if len(idle) == 0 || p.gone.Load() || l.hasFailed() {
+	if p.gone.Load() || l.hasFailed() {
 		return nil, nil
 	}
 	b := l.store.NewBatch()
-	for _, id := range idle {
-		delete(p.producers, id)
-		_ = b.Delete(producerKey(p.topic, p.Index, id), nil)
+	for e := p.producers.idle.Front(); e != nil && e.Value.(*producer).seen < before; e = p.producers.idle.Front() {
+		made := e.Value.(*producer)
+		p.producers.forget(made)
+		_ = b.Delete(producerKey(p.topic, p.Index, made.id), nil)
+	}
+	if b.Empty() {
+		return nil, b.Close()
 	}
 	if err := l.apply(b); err != nil {
 		l.fail(err)
 		return nil, err
 	}
 	return b, nil
-}
-
-// idle returns those that are to be forgotten.
-func (ps producers) idle(before int64) (ids []int64) {
-	type one struct{ id, seen int64 }
-	var all []one
-	for id, p := range ps {
-		if p.seen < before {
-			ids = append(ids, id)
-		} else {
-			all = append(all, one{id, p.seen})
-		}
-	}
-	if surplus := len(all) - ProducersMax; surplus > 0 {
-		slices.SortFunc(all, func(a, b one) int { return cmp.Or(cmp.Compare(a.seen, b.seen), cmp.Compare(a.id, b.id)) })
-		for _, o := range all[:surplus] {
-			ids = append(ids, o.id)
-		}
-	}
-	return ids
 }

@@ -27,7 +27,12 @@ func wire(producer int64, epoch int16, sequence int32, values ...string) []byte 
 	for i, v := range values {
 		rs[i] = log.Record{Key: []byte("k"), Value: []byte(v)}
 	}
-	b := log.AppendBatch(nil, time.Now(), rs)
+	return produced(log.AppendBatch(nil, time.Now(), rs), producer, epoch, sequence)
+}
+
+// produced says of a batch who made it.
+func produced(b []byte, producer int64, epoch int16, sequence int32) []byte {
+	b = bytes.Clone(b)
 	binary.BigEndian.PutUint64(b[43:], uint64(producer))
 	binary.BigEndian.PutUint16(b[51:], uint16(epoch))
 	binary.BigEndian.PutUint32(b[53:], uint32(sequence))
@@ -340,33 +345,6 @@ func TestProducersPowerCuts(t *testing.T) {
 		}
 		must(t, l.Close())
 	}
-}
-
-// Idle producers are forgotten, for good.
-func TestIdleProducers(t *testing.T) {
-	mem, clock := vfs.NewMem(), logtest.NewClock(time.Now())
-	o := options(t, mem)
-	o.Clock, o.RetentionEvery = clock.Now, time.Millisecond
-	l := open(t, o)
-	withTopic(t, l, 1)
-	b := wire(1, 0, 0, "v")
-	_, err := sent(l, b)
-	must(t, err)
-	clock.Advance(embedded.ProducerIdleMax - time.Minute)
-	_, err = sent(l, wire(2, 0, 0, "v"))
-	must(t, err)
-	if at, err := sent(l, b); err != nil || at != 0 {
-		t.Error("forgotten too soon", at, err)
-	}
-	clock.Advance(2 * time.Minute)
-	for at := log.Offset(0); at == 0; { // until it has been looked at
-		at, err = sent(l, b)
-		must(t, err)
-	}
-	if at, err := sent(l, wire(2, 0, 0, "v")); err != nil || at != 1 {
-		t.Error("producer 2 was not idle", at, err)
-	}
-	must(t, l.Close())
 }
 
 // A topic that is made again knows no producer of the one before.

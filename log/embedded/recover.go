@@ -30,11 +30,11 @@ func (l *Log) load() (stale [][]byte, err error) {
 			}
 		}
 	}
-	if err := loadProducers(l.store, topics); err != nil {
+	if stale, err = loadProducers(l.store, topics); err != nil {
 		return nil, err
 	}
 	l.nextID, err = loadNext(l.store)
-	return nil, err
+	return stale, err
 }
 
 func loadTopics(db pebble.Reader) (topics map[string]*topic, err error) {
