@@ -107,6 +107,12 @@ func internalKey(name string, c Currency) string { return name + "/" + string(c)
 // Get returns the row of an account.
 func Get(rows fold.Reader, account string) (Account, bool) { return accounts.Get(rows, account) }
 
+// Stands returns where an action of another partition's activity stands here; "" if nothing is known of it.
+func Stands(rows fold.Reader, activity log.ID, name string) ActionState {
+	a, _ := actions.Get(rows, actionKey(activity, name))
+	return a.State
+}
+
 // Internal returns the balance of Transit or Outside in a currency.
 func Internal(rows fold.Reader, name string, c Currency) int64 {
 	v, _ := internals.Get(rows, internalKey(name, c))

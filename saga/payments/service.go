@@ -516,7 +516,27 @@ func (s *Service) Find(id, name string) (Answer, error) {
 	}
 	a := s.answer(f)
 	a.Payment.Name = cmp.Or(a.Payment.Name, name)
-	return a, nil
+	if a.Payment.State == StatePaid && !a.Payment.Settled {
+		a.Payment.Settled, err = s.arrived(f.row)
+	}
+	return a, err
+}
+
+// arrived reports whether all money of a paid payment is where it belongs. Its own row says so a moment later, once it has ended.
+func (s *Service) arrived(r saga.Row) (bool, error) {
+	home := s.node.PartitionOfID(r.ID)
+	for _, a := range r.Activity.Actions {
+		p := s.node.PartitionOf(a.Order.Account)
+		if p == home {
+			continue
+		}
+		there := accounts.ActionState("")
+		err := s.node.Peek(p, func(rows fold.Reader) { there = accounts.Stands(rows, r.ID, a.Name) })
+		if err != nil || there != accounts.ActionCredited && there != accounts.ActionPosted {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // Capture takes a held payment, amount of it or, if that is 0, all. It waits as Pay does. Errors: ErrUnknownPayment,

@@ -104,6 +104,9 @@ func TestStatesAndRepeats(t *testing.T) {
 		if err != nil || p.State != x.state || p.Reason != x.reason || p.Settled != x.settled || a.Replayed != replayed {
 			t.Errorf("%s: %+v, %v; want %+v", name, a, err, x)
 		}
+		if found, err := w.c.Payments.Find(p.ID.String(), ""); err != nil || found.Payment.Settled != p.Settled {
+			t.Errorf("%s: answered with settled %v, then found with %v, %v", name, p.Settled, found.Payment.Settled, err)
+		}
 		if was, ok := seen[name]; ok && (p.ID != was.ID || p.CreatedAt != was.CreatedAt || p.DecidedAt != was.DecidedAt) {
 			t.Errorf("%s: it is %+v, and was %+v", name, p, was)
 		}
