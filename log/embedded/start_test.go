@@ -32,7 +32,7 @@ func stopped(t *testing.T, kill bool) *vfs.MemFS {
 }
 
 // started opens the log of stopped on a bad disk, and then on a good one, which must have all of it. It returns what the bad start said.
-func started(t *testing.T, disk *logtest.Disk, mem *vfs.MemFS) (opened error, fatal int) {
+func started(t *testing.T, disk *logtest.Disk, mem *vfs.MemFS) (fatal int, opened error) {
 	t.Helper()
 	told := make(chan error, 100)
 	o := options(t, disk.FS(mem))
@@ -51,7 +51,7 @@ func started(t *testing.T, disk *logtest.Disk, mem *vfs.MemFS) (opened error, fa
 		t.Error(vs)
 	}
 	must(t, l.Close())
-	return opened, fatal
+	return fatal, opened
 }
 
 // E6 at the start: whichever sync fails, Open returns and says which, or Fatal is told of what came after.
@@ -63,7 +63,7 @@ func TestFailedSyncAtStart(t *testing.T) {
 			mem := stopped(t, kill)
 			disk = &logtest.Disk{}
 			disk.FailSync(n)
-			opened, fatal := started(t, disk, mem)
+			fatal, opened := started(t, disk, mem)
 			switch {
 			case opened != nil && !strings.Contains(opened.Error(), logtest.ErrInjected.Error()):
 				t.Errorf("sync %d: %v", n, opened)
@@ -86,7 +86,7 @@ func TestNoRoomAtStart(t *testing.T) {
 		mem := stopped(t, true)
 		disk := &logtest.Disk{}
 		disk.FillUp(n + 1)
-		switch opened, _ := started(t, disk, mem); {
+		switch _, opened := started(t, disk, mem); {
 		case opened == nil:
 			came++
 		case strings.Contains(opened.Error(), syscall.ENOSPC.Error()): // Pebble wraps some of it as text
