@@ -167,7 +167,12 @@ func transcript(t *testing.T, address string) map[string]string {
 	alter("alter to compact", "t", kadm.AlterConfig{Op: kadm.SetConfig, Name: "cleanup.policy", Value: ptr("compact")})
 	alter("alter back", "t", kadm.AlterConfig{Op: kadm.DeleteConfig, Name: "retention.bytes"})
 	alter("alter the policy back", "t", kadm.AlterConfig{Op: kadm.DeleteConfig, Name: "cleanup.policy"})
-	configs, err = a.DescribeTopicConfigs(ctx, "t")
+	for { // Apache Kafka's broker applies what its controller has answered a moment later
+		configs, err = a.DescribeTopicConfigs(ctx, "t")
+		if text := configText(configs); err != nil || !strings.Contains(text, "compact") && !strings.Contains(text, "1000000") {
+			break
+		}
+	}
 	say("describe configs again", err, configText(configs))
 
 	trim := func(call string, o kadm.Offset) {
