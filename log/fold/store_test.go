@@ -256,7 +256,7 @@ func TestFlippedBytes(t *testing.T) {
 	const flips = 40 // of a file
 	rng := rand.New(rand.NewPCG(5, 5))
 	l := newMemLog(1)
-	write(t, l, rng, 100)
+	write(t, l, rng, 400) // so that a table has blocks that a start does not read
 	all := events(t, l, 0)
 	fs := vfs.NewMem()
 	s := openTestStore(t, fs, 1)

@@ -137,6 +137,9 @@ func (o *Options) pebble(fs vfs.FS, stop *stopper) *pebble.Options {
 			po.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
 		}
 	}
+	// The processor is the limit, not the disk: a bigger last level is rewritten less often, and nothing is compressed.
+	po.LBaseMaxBytes, po.L0CompactionThreshold, po.L0StopWritesThreshold = 256<<20, 8, 24
+	po.ApplyCompressionSettings(func() pebble.DBCompressionSettings { return pebble.DBCompressionNone })
 	if o.Tune != nil {
 		o.Tune(po)
 	}
