@@ -3,7 +3,6 @@ package broker
 import (
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
@@ -187,10 +186,10 @@ func (c deliverDue) Decide(t *fold.Turn) (any, error) {
 }
 
 // Owed implements fold.Machine.
-func (b *Broker) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {
+func (b *Broker) Owed(rows fold.Reader, id string, look fold.Look) []fold.Effect {
 	mid := log.ID([]byte(id))
 	m, _, ok := Get(rows, mid)
-	if !ok || m.State != StateCommitted || m.DueMs == 0 || m.DueMs > now.UnixMilli() {
+	if !ok || m.State != StateCommitted || m.DueMs == 0 || m.DueMs > look.Now.UnixMilli() {
 		return nil
 	}
 	return []fold.Effect{{ToSelf: true, Command: deliverDue{b, mid}}}

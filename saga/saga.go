@@ -215,13 +215,13 @@ func release(rows fold.Rows, e *fold.Event, r Row) {
 }
 
 // Owed implements fold.Machine: the verbs that are owed to remote actions, and the deadline.
-func (s *Saga) Owed(rows fold.Reader, id string, now time.Time) []fold.Effect {
+func (s *Saga) Owed(rows fold.Reader, id string, look fold.Look) []fold.Effect {
 	r, ok := Get(rows, log.ID([]byte(id)))
 	if !ok {
 		return nil
 	}
 	said := s.saidOf(r)
-	outcome, _ := r.Activity.Verdict(r.Message.Key, said, now.UnixMilli())
+	outcome, _ := r.Activity.Verdict(r.Message.Key, said, look.Now.UnixMilli())
 	owed := r.Activity.Owes(r.Message.Key, said)
 	switch trying := r.Activity.Phase == PhaseTrying; {
 	case outcome != "", !trying && !r.Activity.Phase.Final() && len(owed) == 0:

@@ -48,7 +48,7 @@ func BenchmarkTurn(b *testing.B) {
 			w.memTable = 64 << 20
 			turns := 0
 			w.options = func(o *Options) { o.Listener.Turned = func(int32, int, int, int, time.Duration) { turns++ } }
-			w.machine = toy{owed: func(id string, _ time.Time) []Effect {
+			w.machine = toy{owed: func(id string, _ Look) []Effect {
 				return []Effect{{ToSelf: true, Command: keep{id}}}
 			}}
 			w.open()

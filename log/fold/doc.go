@@ -6,7 +6,7 @@
 //
 //	Decide(turn, command)  => events, answer   what happened, to be appended ([Command])
 //	Apply(rows, event)                         the fold; also the whole of recovery ([Machine])
-//	Owed(rows, id, now)    => effects          what must still be said to others ([Machine])
+//	Owed(rows, id, look)   => effects          what must still be said to others ([Machine])
 //
 // # The turn
 //

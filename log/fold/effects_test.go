@@ -94,7 +94,7 @@ func TestPaceAfterRestart(t *testing.T) {
 		const open = 3*PaceMax + 17
 		w := newWorld(t, 1)
 		a := newAsked()
-		w.machine = toy{owed: func(string, time.Time) []Effect { return nil }}
+		w.machine = toy{owed: func(string, Look) []Effect { return nil }}
 		w.open()
 		commands := make([]Command, open)
 		for i := range commands {
@@ -104,7 +104,7 @@ func TestPaceAfterRestart(t *testing.T) {
 		w.close()
 
 		a.first = time.Now()
-		w.machine = toy{owed: func(id string, _ time.Time) []Effect { a.note(id); return nil }}
+		w.machine = toy{owed: func(id string, _ Look) []Effect { a.note(id); return nil }}
 		w.open()
 		for i := 0; a.things() < open; i++ {
 			if i > 100 {
@@ -149,7 +149,7 @@ func TestFailedEffectIsStartedAgain(t *testing.T) {
 				a := newAsked()
 				var fails atomic.Bool
 				fails.Store(true)
-				w.machine = toy{owed: func(id string, _ time.Time) []Effect {
+				w.machine = toy{owed: func(id string, _ Look) []Effect {
 					a.note(id)
 					e := Effect{ToSelf: true, Command: does(func(*Turn) (any, error) {
 						if fails.Load() {
@@ -204,7 +204,7 @@ func TestAnswerRefused(t *testing.T) {
 		w := newWorld(t, 1)
 		a := newAsked()
 		landed := 0
-		w.machine = toy{owed: func(id string, _ time.Time) []Effect {
+		w.machine = toy{owed: func(id string, _ Look) []Effect {
 			a.note(id)
 			return []Effect{{ToSelf: true, Command: nothing{}, Answer: func(Result) Command { return keep{id} }, Landed: func(Result) { landed++ }}}
 		}}
@@ -236,7 +236,7 @@ func TestFailureInATurnDecidedTwice(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
 		failed, decided, answer := 0, 0, make(chan struct{})
-		w.machine = toy{owed: func(string, time.Time) []Effect {
+		w.machine = toy{owed: func(string, Look) []Effect {
 			return []Effect{{To: 1, Command: does(func(*Turn) (any, error) { <-answer; return nil, errNo })}}
 		}}
 		w.options = func(o *Options) {
@@ -266,7 +266,7 @@ func TestDue(t *testing.T) {
 		rng := rand.New(rand.NewPCG(1, 2))
 		w := newWorld(t, 1)
 		a := newAsked()
-		w.machine = toy{owed: func(id string, _ time.Time) []Effect { a.note(id); return nil }}
+		w.machine = toy{owed: func(id string, _ Look) []Effect { a.note(id); return nil }}
 		w.open()
 		start := w.node.Now()
 		want := map[string]time.Duration{}
@@ -367,12 +367,12 @@ func TestClockBehind(t *testing.T) {
 func TestReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2)
-		w.machine = toy{owed: func(string, time.Time) []Effect { return nil }}
+		w.machine = toy{owed: func(string, Look) []Effect { return nil }}
 		w.open()
 		w.do(0, promise{ID: "x"})
 		w.close()
 		order := make(chan string, 10)
-		w.machine = toy{owed: func(string, time.Time) []Effect { order <- "owed"; return nil }}
+		w.machine = toy{owed: func(string, Look) []Effect { order <- "owed"; return nil }}
 		w.options = func(o *Options) {
 			o.Listener.Restored = func(p int32, from, to log.Offset, _ time.Duration) {
 				order <- fmt.Sprint("restored ", p, " from ", from, " to ", to)
@@ -397,7 +397,7 @@ func TestOpenMax(t *testing.T) {
 		var fails atomic.Bool
 		fails.Store(true)
 		w.options = func(o *Options) { o.OpenMax = 3 }
-		w.machine = toy{owed: func(id string, _ time.Time) []Effect {
+		w.machine = toy{owed: func(id string, _ Look) []Effect {
 			return []Effect{{ToSelf: true, Command: does(func(*Turn) (any, error) {
 				if fails.Load() {
 					return nil, errNo
@@ -437,8 +437,8 @@ func TestOpenMax(t *testing.T) {
 func TestLazy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 1)
-		w.machine = toy{owed: func(id string, now time.Time) []Effect {
-			effects := toy{}.Owed(w.store.writers[0], id, now)
+		w.machine = toy{owed: func(id string, look Look) []Effect {
+			effects := toy{}.Owed(w.store.writers[0], id, look)
 			for i := range effects {
 				effects[i].Lazy = true
 			}
@@ -496,7 +496,7 @@ func TestRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const open = 2*PaceMax + 17
 		w := newWorld(t, 1)
-		w.machine = toy{owed: func(string, time.Time) []Effect { return nil }}
+		w.machine = toy{owed: func(string, Look) []Effect { return nil }}
 		w.open()
 		for i := range open {
 			w.do(0, promise{ID: fmt.Sprintf("%04d", i), N: 1})
@@ -504,11 +504,11 @@ func TestRest(t *testing.T) {
 		w.do(0, promise{ID: "later", N: 1, At: time.Now().Add(time.Hour).UnixMilli()})
 		w.close()
 
-		w.machine = toy{owed: func(id string, now time.Time) []Effect {
+		w.machine = toy{owed: func(id string, look Look) []Effect {
 			if id == "0007" {
 				return []Effect{{ToSelf: true, Command: does(func(*Turn) (any, error) { return nil, errNo })}}
 			}
-			return toy{}.Owed(w.store.writers[0], id, now)
+			return toy{}.Owed(w.store.writers[0], id, look)
 		}}
 		w.open()
 		if err := w.node.Rest(t.Context()); err != nil {

@@ -53,8 +53,16 @@ type Machine interface {
 	// cannot refuse, because e has happened. A broken invariant is reported with [Broken].
 	Apply(rows Rows, e *Event)
 	// Owed returns what the thing called id owes now: it is asked when a due row of this
-	// machine has come (see [Due]), and again after an effect has failed.
-	Owed(rows Reader, id string, now time.Time) []Effect
+	// machine has come (see [Due]), again after an effect has failed, and when an effect wanted it (Effect.At).
+	Owed(rows Reader, id string, look Look) []Effect
+}
+
+// Look is one look at a thing that is due.
+type Look struct {
+	Now time.Time
+	// Last is when it was looked at before and wanted to be again (Effect.At). It is zero at the first look since the process
+	// started: it is not written, and lost with the process.
+	Last time.Time
 }
 
 // Command asks a partition to decide something.
@@ -78,9 +86,15 @@ type Result struct {
 // Position returns where a reader must have come to see what the result speaks of.
 func (r Result) Position() log.Position { return log.Position{}.With(r.Partition, r.End) }
 
-// Effect is something owed: a command to the partition To (perhaps this one), whose result
-// comes back as a command, or not at all.
+// Effect is something owed: a command to the partition To (perhaps this one), or a call to the outside, whose result
+// comes back as a command, or not at all; or that nothing is owed before a time.
 type Effect struct {
+	// At, if set, is all of the effect: the thing is looked at again then, unless its due row has gone. It is for what is asked on a
+	// schedule, and is not written. Beside it stand Calls alone.
+	At time.Time
+	// Call, if set, takes the place of Command: it starts a call to the outside, and returns at once. It runs on the partition's
+	// goroutine; done is to be called once, from anywhere. A call that fails is not started again: At says when to look.
+	Call func(done func(answer any, err error))
 	// ToSelf: the command is for the partition that owes it; To is not looked at.
 	ToSelf  bool
 	To      int32

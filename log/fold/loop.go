@@ -35,8 +35,8 @@ type loop struct {
 	cursor  string
 	nextDue time.Time
 	paced   time.Time
-	again   retries
-	waiting map[string]bool // the keys in again
+	again   agains
+	waiting map[string]bool // the keys in again, each of which is there once
 	behind  bool            // due rows wait that could have been started by now; counted in Node.busy
 	whole   bool            // it was stopped between two turns: the rows are what the log says
 }
@@ -359,9 +359,9 @@ func (l *loop) startNew(t *Turn) {
 		if key[0] != dueTable || r.gone {
 			continue
 		}
-		switch at, machine, id := parseDue(key); {
+		switch at, _, _ := parseDue(key); {
 		case key <= l.cursor, caughtUp && key < end:
-			l.start(machine, id, key, 0)
+			l.start(again{key: key})
 		default:
 			l.expect(at)
 		}
@@ -391,8 +391,10 @@ func (l *loop) lookAhead() {
 
 func (l *loop) untilDue() time.Duration {
 	next := l.nextDue
-	if len(l.again) > 0 && (next.IsZero() || l.again[0].at.Before(next)) {
-		next = l.again[0].at
+	if len(l.again) > 0 {
+		if at := time.UnixMilli(l.again[0].at); next.IsZero() || at.Before(next) {
+			next = at
+		}
 	}
 	if next.IsZero() {
 		return time.Hour
@@ -407,16 +409,18 @@ func (l *loop) startDue() error {
 		return nil
 	}
 	started := 0
-	for len(l.again) > 0 && !l.again[0].at.After(now) {
+	for len(l.again) > 0 && l.again[0].at <= now.UnixMilli() {
 		if started == PaceMax/2 { // the other half is for what has not been started at all
 			l.paced = now.Add(PaceEvery)
 			break
 		}
-		r := heap.Pop(&l.again).(retry)
+		r := heap.Pop(&l.again).(again)
 		delete(l.waiting, r.key)
-		l.owing.Add(-1)
-		if _, machine, id := parseDue(r.key); l.store.scanner(l.p).get(r.key, anyKey) != nil {
-			l.start(machine, id, r.key, r.attempt)
+		if r.attempt > 0 {
+			l.owing.Add(-1)
+		}
+		if l.store.scanner(l.p).get(r.key, anyKey) != nil {
+			l.start(r)
 			started++
 		}
 	}
@@ -427,12 +431,12 @@ func (l *loop) startDue() error {
 		if key <= l.cursor {
 			continue
 		}
-		at, machine, id := parseDue(key)
 		if started >= PaceMax {
-			l.nextDue, l.paced = at, now.Add(PaceEvery)
+			l.nextDue, _, _ = parseDue(key)
+			l.paced = now.Add(PaceEvery)
 			return nil
 		}
-		l.start(machine, id, key, 0)
+		l.start(again{key: key})
 		l.cursor = key
 		started++
 	}
@@ -441,15 +445,45 @@ func (l *loop) startDue() error {
 	return nil
 }
 
-// start asks the machine what the thing owes, and sends it on its way.
-func (l *loop) start(machine byte, id, key string, attempt int) {
+// start asks the machine what the thing that is due owes, and sends it on its way.
+func (l *loop) start(due again) {
+	_, machine, id := parseDue(due.key)
 	m := l.n.opts.Machines[machine]
 	if m == nil {
 		panic(&InvariantError{Partition: l.p, Detail: fmt.Sprintf("due row of machine %q, which is not known: written by a newer version, or corruption", machine)})
 	}
-	for _, e := range m.Owed(l.store.writers[l.p], id, l.n.clock.now()) {
-		l.send(e, key, attempt)
+	look := Look{Now: l.n.clock.now()}
+	if due.last > 0 {
+		look.Last = time.UnixMilli(due.last).UTC()
 	}
+	for _, e := range m.Owed(l.store.writers[l.p], id, look) {
+		switch {
+		case !e.At.IsZero():
+			l.lookAt(again{at: max(e.At.UnixMilli(), look.Now.UnixMilli()+1), last: look.Now.UnixMilli(), key: due.key})
+		case e.Call != nil:
+			l.call(e)
+		default:
+			l.send(e, due.key, int(due.attempt))
+		}
+	}
+}
+
+// call starts a call to the outside. It is not counted as owing: a producer that does not answer closes nobody's door.
+func (l *loop) call(e Effect) {
+	e.Call(func(answer any, err error) {
+		if e.Answer == nil {
+			return
+		}
+		back := e.Answer(Result{Answer: answer, Err: err, Partition: l.p})
+		if back == nil {
+			return
+		}
+		_ = l.inbox.put(ask{command: back, lazy: e.Lazy, done: func(r Result) { // refused only when stopping
+			if r.Err == nil && e.Landed != nil {
+				e.Landed(r)
+			}
+		}})
+	})
 }
 
 func (l *loop) send(e Effect, key string, attempt int) {
@@ -498,10 +532,8 @@ func (nothing) Decide(*Turn) (any, error) { return nil, nil }
 // failed, each of these would start all of them again, and they would be more with every round.
 func (l *loop) later(key string, attempt int, err error) {
 	delay := min(RetryMin<<min(attempt, 16), RetryMax)
-	if !l.waiting[key] {
-		l.waiting[key] = true
+	if l.lookAt(again{at: l.n.clock.now().Add(delay).UnixMilli(), key: key, attempt: int32(attempt + 1)}) {
 		l.owing.Add(1)
-		heap.Push(&l.again, retry{at: l.n.clock.now().Add(delay), key: key, attempt: attempt + 1})
 	}
 	if f := l.n.opts.Listener.Failed; f != nil {
 		_, _, id := parseDue(key)
@@ -509,23 +541,34 @@ func (l *loop) later(key string, attempt int, err error) {
 	}
 }
 
-// retry is a due row whose effects have failed.
-type retry struct {
-	at      time.Time
-	key     string
-	attempt int
+// lookAt notes when a due row is looked at again, unless it waits already.
+func (l *loop) lookAt(a again) bool {
+	if l.waiting[a.key] {
+		return false
+	}
+	l.waiting[a.key] = true
+	heap.Push(&l.again, a)
+	return true
 }
 
-// retries is a heap by time.
-type retries []retry
+// again is a due row that is looked at again: its effects have failed, or wanted it. There may be a million of them.
+type again struct {
+	at, last int64 // Unix ms; last is that of Look.Last, 0 for none
+	key      string
+	attempt  int32 // how often effects have failed; 0 if it was wanted
+}
 
-func (h retries) Len() int           { return len(h) }
-func (h retries) Less(i, j int) bool { return h[i].at.Before(h[j].at) }
-func (h retries) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *retries) Push(x any)        { *h = append(*h, x.(retry)) }
-func (h *retries) Pop() any {
+// agains is a heap by time.
+type agains []again
+
+func (h agains) Len() int           { return len(h) }
+func (h agains) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h agains) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *agains) Push(x any)        { *h = append(*h, x.(again)) }
+func (h *agains) Pop() any {
 	old := *h
 	last := old[len(old)-1]
+	old[len(old)-1] = again{} // its key is no longer held
 	*h = old[:len(old)-1]
 	return last
 }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -163,7 +162,7 @@ func TestStoreIsMadeAgain(t *testing.T) {
 	}
 }
 
-func nobody(string, time.Time) []Effect { return nil }
+func nobody(string, Look) []Effect { return nil }
 
 // What is wrong beside the store is no reason to delete it.
 func TestStoreIsKept(t *testing.T) {

@@ -84,7 +84,7 @@ var (
 
 // toy is the machine. owed, if set, stands in for Owed.
 type toy struct {
-	owed func(id string, now time.Time) []Effect
+	owed func(id string, look Look) []Effect
 }
 
 func (toy) Apply(rows Rows, e *Event) {
@@ -122,9 +122,9 @@ func (toy) Apply(rows Rows, e *Event) {
 	}
 }
 
-func (m toy) Owed(rows Reader, id string, now time.Time) []Effect {
+func (m toy) Owed(rows Reader, id string, look Look) []Effect {
 	if m.owed != nil {
-		return m.owed(id, now)
+		return m.owed(id, look)
 	}
 	tr, ok := transfers.Get(rows, id)
 	if !ok || tr.Kept {

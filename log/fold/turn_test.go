@@ -242,7 +242,7 @@ func TestUnfitRecordFailsAlone(t *testing.T) {
 // Whatever fails after a turn has landed, its callers are answered once.
 func TestAnsweredOnce(t *testing.T) {
 	w := newWorld(t, 1)
-	w.machine = toy{owed: func(string, time.Time) []Effect { panic(&InvariantError{Detail: "owed"}) }}
+	w.machine = toy{owed: func(string, Look) []Effect { panic(&InvariantError{Detail: "owed"}) }}
 	w.open()
 	var answers [3]atomic.Int32
 	arrived, release := w.mem.hold()

@@ -10,7 +10,6 @@ package names
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
@@ -71,7 +70,7 @@ func (Machine) Apply(rows fold.Rows, e *fold.Event) {
 }
 
 // Owed returns nothing: a claim is complete in itself.
-func (Machine) Owed(fold.Reader, string, time.Time) []fold.Effect { return nil }
+func (Machine) Owed(fold.Reader, string, fold.Look) []fold.Effect { return nil }
 
 // MismatchError says that a name stands for something else. The caller must take another name.
 type MismatchError struct{ Named Named }

@@ -148,7 +148,7 @@ var (
 type Machine struct{}
 
 // Owed returns nothing.
-func (Machine) Owed(fold.Reader, string, time.Time) []fold.Effect { return nil }
+func (Machine) Owed(fold.Reader, string, fold.Look) []fold.Effect { return nil }
 
 // Apply folds one event.
 func (Machine) Apply(rows fold.Rows, e *fold.Event) {

@@ -3,7 +3,6 @@ package accounts
 import (
 	"fmt"
 	"math"
-	"time"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
@@ -191,7 +190,7 @@ func internal(account string) bool { return account == Transit || account == Out
 type Machine struct{}
 
 // Owed returns nothing: accounts answer, and ask nobody.
-func (Machine) Owed(fold.Reader, string, time.Time) []fold.Effect { return nil }
+func (Machine) Owed(fold.Reader, string, fold.Look) []fold.Effect { return nil }
 
 // Apply folds one event.
 func (Machine) Apply(rows fold.Rows, e *fold.Event) {

@@ -129,7 +129,7 @@ func refundKey(payment log.ID, name string) string { return string(payment[:]) +
 type Machine struct{}
 
 // Owed returns nothing: the saga owes what a refund does.
-func (Machine) Owed(fold.Reader, string, time.Time) []fold.Effect { return nil }
+func (Machine) Owed(fold.Reader, string, fold.Look) []fold.Effect { return nil }
 
 // Apply folds one event. It stands behind the saga's, whose row it reads.
 func (Machine) Apply(rows fold.Rows, e *fold.Event) {
