@@ -61,16 +61,21 @@ func TestOffsetAtOfMany(t *testing.T) {
 	_, err := sent(l, log.AppendBatch(nil, now, rs))
 	must(t, err)
 	rs = nil
-	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
-	for _, want := range []log.Offset{0, many - 1, many} {
-		if o, err := l.OffsetAt(ctx, part(0), now.Add(time.Duration(want)*time.Millisecond)); err != nil || o != want {
-			t.Error(o, err, want)
+	// Pebble flushes and compacts beside it, and what that allocates counts too; what the searches allocate is in every try.
+	var least uint64 = math.MaxUint64
+	for try := 0; try < 100 && least > bytesMax; try++ {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		for _, want := range []log.Offset{0, many - 1, many} {
+			if o, err := l.OffsetAt(ctx, part(0), now.Add(time.Duration(want)*time.Millisecond)); err != nil || o != want {
+				t.Error(o, err, want)
+			}
 		}
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
 	}
-	runtime.ReadMemStats(&after)
-	if n := after.TotalAlloc - before.TotalAlloc; n > bytesMax {
-		t.Errorf("allocated %d bytes", n)
+	if least > bytesMax {
+		t.Errorf("allocated %d bytes", least)
 	}
 	must(t, l.Close())
 }

@@ -314,31 +314,6 @@ func TestProduceRefuses(t *testing.T) {
 	}
 }
 
-// A thousand idle connections cost little memory and no time.
-func TestIdleConnections(t *testing.T) {
-	s := serve(t, kafkaapi.Options{})
-	s.topic(t, "t", 1)
-	const n = 1000
-	before := rss(t)
-	conns := make([]*rawConn, n)
-	for i := range conns {
-		conns[i] = dial(t, s)
-		conns[i].ask(t, kmsg.NewPtrMetadataRequest())
-	}
-	grown := rss(t) - before // of both ends
-	used := cpu(t)
-	time.Sleep(300 * time.Millisecond) // idle is a time in which nothing happens
-	used = cpu(t) - used
-	t.Logf("%d connections: %d MiB, %s of CPU in 300ms", n, grown>>20, used)
-	if grown > 100<<20 {
-		t.Errorf("%d MiB", grown>>20)
-	}
-	if used > 150*time.Millisecond {
-		t.Errorf("%s of CPU in 300ms", used)
-	}
-	conns[n-1].ask(t, kmsg.NewPtrMetadataRequest())
-}
-
 // A consumer that waits is answered when the server stops, and what it was sent is whole.
 func TestCloseAnswers(t *testing.T) {
 	s := serve(t, kafkaapi.Options{})

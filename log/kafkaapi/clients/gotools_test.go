@@ -21,7 +21,7 @@ import (
 type client interface {
 	list(broker string) error
 	produce(broker, topic string) error
-	consume(ctx context.Context, broker, group, topic string) error
+	consume(ctx context.Context, broker, group, topic string, session time.Duration) error
 	seek(broker, topic string, millis int64) error
 }
 
@@ -37,7 +37,11 @@ func runClient(c client, args []string) error {
 	case "produce":
 		return c.produce(args[1], args[2])
 	case "consume":
-		return c.consume(ctx, args[1], args[2], args[3])
+		session, err := strconv.Atoi(args[4])
+		if err != nil {
+			return err
+		}
+		return c.consume(ctx, args[1], args[2], args[3], time.Duration(session)*time.Millisecond)
 	case "seek":
 		millis, err := strconv.ParseInt(args[3], 10, 64)
 		if err != nil {
@@ -92,9 +96,9 @@ func (franzClient) produce(broker, topic string) error {
 	return failed.Err()
 }
 
-func (franzClient) consume(ctx context.Context, broker, group, topic string) error {
+func (franzClient) consume(ctx context.Context, broker, group, topic string, session time.Duration) error {
 	c, err := kgo.NewClient(kgo.SeedBrokers(broker), kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.DisableAutoCommit(),
-		kgo.BlockRebalanceOnPoll(), kgo.SessionTimeout(6*time.Second), kgo.HeartbeatInterval(500*time.Millisecond), kgo.FetchMaxWait(200*time.Millisecond))
+		kgo.BlockRebalanceOnPoll(), kgo.SessionTimeout(session), kgo.HeartbeatInterval(500*time.Millisecond), kgo.FetchMaxWait(200*time.Millisecond))
 	if err != nil {
 		return err
 	}
@@ -150,7 +154,7 @@ func saramaConfig() *sarama.Config {
 	c.Producer.RequiredAcks, c.Producer.Idempotent, c.Producer.Return.Successes = sarama.WaitForAll, true, true
 	c.Net.MaxOpenRequests = 1 // it asks for that of whoever wants idempotence
 	c.Consumer.Offsets.Initial, c.Consumer.Offsets.AutoCommit.Enable = sarama.OffsetOldest, false
-	c.Consumer.Group.Session.Timeout, c.Consumer.Group.Heartbeat.Interval = 6*time.Second, 500*time.Millisecond
+	c.Consumer.Group.Heartbeat.Interval = 500 * time.Millisecond
 	c.Consumer.MaxWaitTime = 200 * time.Millisecond
 	return c
 }
@@ -187,8 +191,10 @@ func (saramaClient) produce(broker, topic string) error {
 	return p.SendMessages(batch)
 }
 
-func (saramaClient) consume(ctx context.Context, broker, group, topic string) error {
-	g, err := sarama.NewConsumerGroup([]string{broker}, group, saramaConfig())
+func (saramaClient) consume(ctx context.Context, broker, group, topic string, session time.Duration) error {
+	config := saramaConfig()
+	config.Consumer.Group.Session.Timeout = session
+	g, err := sarama.NewConsumerGroup([]string{broker}, group, config)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func TestJavaTools(t *testing.T) {
 	says(tool("consumer.group.ConsumerGroupCommand", "--group", "g", "--topic", "orders", "--reset-offsets", "--to-earliest", "--execute"), "orders")
 	says(tool("consumer.group.ConsumerGroupCommand", "--list", "--state"), "g", "Empty")
 	says(tool("consumer.group.ConsumerGroupCommand", "--describe", "--group", "g"), "CURRENT-OFFSET", "LAG", "orders")
-	says(run(t, javaTool("consumer.ConsoleConsumer", "--bootstrap-server", s.Kafka, "--topic", "orders", "--group", "g", "--max-messages", "30", "--timeout-ms", "20000"), ""), "1\n", "2\n", "3\n")
+	says(run(t, javaTool("consumer.ConsoleConsumer", "--bootstrap-server", s.Kafka, "--topic", "orders", "--group", "g", "--max-messages", "30", "--timeout-ms", "60000"), ""), "1\n", "2\n", "3\n")
 	described := tool("consumer.group.ConsumerGroupCommand", "--describe", "--group", "g")
 	lag := 0
 	for line := range strings.Lines(described) {

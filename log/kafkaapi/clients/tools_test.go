@@ -26,10 +26,11 @@ type tool struct {
 	list func(broker string) *exec.Cmd
 	// produce sends "key\tvalue" lines from its standard input, and ends with 0 when all are acknowledged.
 	produce func(broker, topic string) *exec.Cmd
-	// consume is a member of a group: it prints "partition\toffset\tkey\tvalue", commits behind it, and leaves on SIGTERM.
-	consume func(broker, group, topic string) *exec.Cmd
-	// seek prints all records from a time on, and ends.
-	seek func(t *testing.T, broker, topic string, from time.Time) *exec.Cmd
+	// consume is a member of a group: it prints "partition\toffset\tkey\tvalue", commits behind it, and leaves on SIGTERM. Who says nothing for
+	// a session is taken for dead.
+	consume func(broker, group, topic string, session time.Duration) *exec.Cmd
+	// seek prints all records from a time on, which are n, and ends.
+	seek func(t *testing.T, broker, topic string, from time.Time, n int) *exec.Cmd
 	// drops: what it holds when it is told to end is committed and not printed.
 	drops bool
 	// parse reads a line of consume and seek; nil: as above.
@@ -103,11 +104,11 @@ var kcat = tool{
 	produce: func(broker, topic string) *exec.Cmd {
 		return exec.Command("kcat", "-b", broker, "-P", "-t", topic, "-K", "\t", "-X", "enable.idempotence=true", "-X", "partitioner=murmur2_random")
 	},
-	consume: func(broker, group, topic string) *exec.Cmd {
-		return exec.Command("kcat", "-b", broker, "-u", "-f", `%p\t%o\t%k\t%s\n`, "-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms=6000",
+	consume: func(broker, group, topic string, session time.Duration) *exec.Cmd {
+		return exec.Command("kcat", "-b", broker, "-u", "-f", `%p\t%o\t%k\t%s\n`, "-X", "auto.offset.reset=earliest", "-X", "session.timeout.ms="+millis(session),
 			"-X", "heartbeat.interval.ms=500", "-X", "auto.commit.interval.ms=200", "-G", group, topic)
 	},
-	seek: func(_ *testing.T, broker, topic string, from time.Time) *exec.Cmd {
+	seek: func(_ *testing.T, broker, topic string, from time.Time, _ int) *exec.Cmd {
 		return exec.Command("kcat", "-b", broker, "-C", "-t", topic, "-o", fmt.Sprintf("s@%d", from.UnixMilli()), "-e", "-u", "-f", `%p\t%o\t%k\t%s\n`)
 	},
 }
@@ -141,8 +142,10 @@ func withVerbs(name string, absent func() string, run func(args ...string) *exec
 		absent:  absent,
 		list:    func(broker string) *exec.Cmd { return run("list", broker) },
 		produce: func(broker, topic string) *exec.Cmd { return run("produce", broker, topic) },
-		consume: func(broker, group, topic string) *exec.Cmd { return run("consume", broker, group, topic) },
-		seek: func(_ *testing.T, broker, topic string, from time.Time) *exec.Cmd {
+		consume: func(broker, group, topic string, session time.Duration) *exec.Cmd {
+			return run("consume", broker, group, topic, millis(session))
+		},
+		seek: func(_ *testing.T, broker, topic string, from time.Time, _ int) *exec.Cmd {
 			return run("seek", broker, topic, strconv.FormatInt(from.UnixMilli(), 10))
 		},
 	}
@@ -171,9 +174,9 @@ var java = tool{
 		return javaTool("ConsoleProducer", "--bootstrap-server", broker, "--topic", topic, "--reader-property", "parse.key=true",
 			"--command-property", "acks=all", "--command-property", "enable.idempotence=true")
 	},
-	consume: func(broker, group, topic string) *exec.Cmd {
+	consume: func(broker, group, topic string, session time.Duration) *exec.Cmd {
 		return javaTool("consumer.ConsoleConsumer", append(javaPrints, "--bootstrap-server", broker, "--topic", topic, "--group", group,
-			"--command-property", "session.timeout.ms=6000", "--command-property", "heartbeat.interval.ms=500",
+			"--command-property", "session.timeout.ms="+millis(session), "--command-property", "heartbeat.interval.ms=500",
 			"--command-property", "auto.offset.reset=earliest", "--command-property", "auto.commit.interval.ms=200")...)
 	},
 	seek:  javaSeek,
@@ -196,14 +199,14 @@ func both(ok bool, line string) (record, bool) {
 }
 
 // javaSeek lets the tool for consumer groups set a group to a time, and a consumer of that group read on from there.
-func javaSeek(t *testing.T, broker, topic string, from time.Time) *exec.Cmd {
+func javaSeek(t *testing.T, broker, topic string, from time.Time, n int) *exec.Cmd {
 	group := "seek-" + topic
 	reset := javaTool("consumer.group.ConsumerGroupCommand", "--bootstrap-server", broker, "--group", group, "--topic", topic,
 		"--reset-offsets", "--to-datetime", from.UTC().Format("2006-01-02T15:04:05.000"), "--execute")
 	if out, err := reset.CombinedOutput(); err != nil || !bytes.Contains(out, []byte(topic)) {
 		t.Fatalf("reset-offsets: %v\n%s", err, out)
 	}
-	return javaTool("consumer.ConsoleConsumer", append(javaPrints, "--bootstrap-server", broker, "--topic", topic, "--group", group, "--timeout-ms", "5000")...)
+	return javaTool("consumer.ConsoleConsumer", append(javaPrints, "--bootstrap-server", broker, "--topic", topic, "--group", group, "--max-messages", strconv.Itoa(n))...)
 }
 
 // verbOf is the variable that makes this test binary one of the clients in Go.
@@ -222,7 +225,9 @@ func goTool(name string) tool {
 	})
 }
 
-// run runs a command to its end, at most a minute, and returns what it printed.
+func millis(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
+
+// run runs a command to its end and returns what it printed.
 func run(t *testing.T, cmd *exec.Cmd, stdin string) string {
 	t.Helper()
 	var out, errs bytes.Buffer
@@ -230,7 +235,7 @@ func run(t *testing.T, cmd *exec.Cmd, stdin string) string {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })()
 	if err := cmd.Wait(); err != nil {

@@ -1,4 +1,4 @@
-"""list BROKER | produce BROKER TOPIC | consume BROKER GROUP TOPIC | seek BROKER TOPIC MILLIS; see clients_test.go."""
+"""list BROKER | produce BROKER TOPIC | consume BROKER GROUP TOPIC SESSION_MILLIS | seek BROKER TOPIC MILLIS; see clients_test.go."""
 
 import signal
 import sys
@@ -15,7 +15,7 @@ def say(r):
 
 
 def listing():
-    print(*sorted(AdminClient(base).list_topics(timeout=10).topics), sep="\n")
+    print(*sorted(AdminClient(base).list_topics(timeout=60).topics), sep="\n")
 
 
 def produce(topic):
@@ -25,12 +25,12 @@ def produce(topic):
         key, value = line.rstrip("\n").split("\t")
         p.produce(topic, key=key, value=value, on_delivery=lambda err, _: err and failed.append(err))
         p.poll(0)
-    left = p.flush(30)
+    left = p.flush(60)
     if left or failed:
         sys.exit(f"{left} not delivered, failed: {failed[:3]}")
 
 
-def consume(group, topic):
+def consume(group, topic, session):
     ending = []
     signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
     c = Consumer(
@@ -39,7 +39,7 @@ def consume(group, topic):
             "group.id": group,
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
-            "session.timeout.ms": 6000,
+            "session.timeout.ms": int(session),
             "heartbeat.interval.ms": 500,
         }
     )
@@ -60,7 +60,7 @@ def seek(topic, millis):
     c = Consumer({**base, "group.id": "confluent-seek", "enable.auto.commit": False})
     partitions = [TopicPartition(topic, p, int(millis)) for p in c.list_topics(topic).topics[topic].partitions]
     ends = {p.partition: c.get_watermark_offsets(p)[1] for p in partitions}
-    at = c.offsets_for_times(partitions, timeout=10)
+    at = c.offsets_for_times(partitions, timeout=60)
     left = {p.partition for p in at if p.offset != OFFSET_END and 0 <= p.offset < ends[p.partition]}
     c.assign(at)
     while left:

@@ -1,4 +1,4 @@
-"""list BROKER | produce BROKER TOPIC | consume BROKER GROUP TOPIC | seek BROKER TOPIC MILLIS; see clients_test.go."""
+"""list BROKER | produce BROKER TOPIC | consume BROKER GROUP TOPIC SESSION_MILLIS | seek BROKER TOPIC MILLIS; see clients_test.go."""
 
 import signal
 import sys
@@ -26,11 +26,11 @@ def produce(topic):
         sent.append(p.send(topic, key=key.encode(), value=value.encode()))
     p.flush()
     for s in sent:
-        s.get(timeout=30)
+        s.get(timeout=60)
     p.close()
 
 
-def consume(group, topic):
+def consume(group, topic, session):
     ending = []
     signal.signal(signal.SIGTERM, lambda *_: ending.append(True))
     c = KafkaConsumer(
@@ -39,7 +39,7 @@ def consume(group, topic):
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=6000,
+        session_timeout_ms=int(session),
         heartbeat_interval_ms=500,
         max_poll_records=100,
     )

@@ -1,4 +1,4 @@
-// list BROKER | produce BROKER TOPIC | consume BROKER GROUP TOPIC | seek BROKER TOPIC MILLIS; see clients_test.go.
+// list BROKER | produce BROKER TOPIC | consume BROKER GROUP TOPIC SESSION_MILLIS | seek BROKER TOPIC MILLIS; see clients_test.go.
 import { createRequire } from 'node:module'
 import readline from 'node:readline'
 const require = createRequire(process.env.REMIT_CLIENTS + '/package.json')
@@ -34,8 +34,8 @@ async function produce(topic) {
   await producer.disconnect()
 }
 
-async function consume(groupId, topic) {
-  const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 30000, maxWaitTimeInMs: 200 })
+async function consume(groupId, topic, session) {
+  const consumer = kafka.consumer({ groupId, sessionTimeout: Number(session), heartbeatInterval: 500, rebalanceTimeout: 60000, maxWaitTimeInMs: 200 })
   let ending = false
   const end = async () => {
     if (ending) return
