@@ -8,19 +8,21 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/remitlog/remit/log/sqltx"
 )
 
 // Table is where the events that a group has taken are noted. [Schema] makes it.
 const Table = "remit_consumed"
 
 // Dialect is the SQL that a database understands.
-type Dialect string
+type Dialect = sqltx.Dialect
 
 // The dialects. MariaDB has MySQL's.
 const (
-	PostgreSQL Dialect = "postgresql"
-	MySQL      Dialect = "mysql"
-	SQLite     Dialect = "sqlite"
+	PostgreSQL = sqltx.PostgreSQL
+	MySQL      = sqltx.MySQL
+	SQLite     = sqltx.SQLite
 )
 
 // statements are what a dialect says differently.
@@ -72,23 +74,10 @@ CREATE INDEX IF NOT EXISTS ` + Table + `_taken_at ON ` + Table + ` (taken_at);
 }
 
 // Schema returns the DDL of the table, and panics for a dialect that is none of the three. It can be run again.
-func Schema(d Dialect) string { return d.statements().schema }
-
-func (d Dialect) statements() statements {
-	s, ok := dialects[d]
-	if !ok {
-		panic(fmt.Sprintf("consumers: dialect %q; it is PostgreSQL, MySQL or SQLite", string(d)))
-	}
-	return s
-}
+func Schema(d Dialect) string { return sqltx.In(dialects, d).schema }
 
 // Tx is the handler's database transaction. [SQL] makes one of a *sql.Tx and [PGX] of a pgx.Tx.
-type Tx interface {
-	// Exec runs a statement and returns how many rows it changed.
-	Exec(ctx context.Context, statement string, args ...any) (changed int64, err error)
-	// Dialect says how statements are written.
-	Dialect() Dialect
-}
+type Tx = sqltx.Tx
 
 // Once notes in tx that the group of d has taken its event, and reports whether it is the first to do so. When it is not, the effect was made by
 // a transaction that has committed: the handler returns nil without making it again. It says so after the other transaction has ended,
@@ -103,7 +92,7 @@ func Once(ctx context.Context, tx Tx, d Delivery) (first bool, err error) {
 		source, id = fmt.Sprintf("%s/%d", d.Record.Topic, d.Record.Index), fmt.Sprintf("%d@%d", d.Record.Offset, d.Record.Time.UnixMilli())
 	}
 	key := eventKey(d.Event.Context != nil, d.Group, source, id)
-	changed, err := tx.Exec(ctx, tx.Dialect().statements().insert, key[:], d.Group, source, id, time.Now().Unix())
+	changed, err := tx.Exec(ctx, sqltx.In(dialects, tx.Dialect()).insert, key[:], d.Group, source, id, time.Now().Unix())
 	if err != nil {
 		return false, fmt.Errorf("consumers: noting %s in %s: %w", d, Table, err)
 	}
@@ -126,7 +115,7 @@ func eventKey(event bool, group, source, id string) [32]byte {
 // Forget deletes what was noted before a time, and returns how many rows that were. What is forgotten is taken again if it is delivered
 // again: keep it for longer than the topic keeps its records, and a parked record waits to be sent again.
 func Forget(ctx context.Context, tx Tx, before time.Time) (int64, error) {
-	n, err := tx.Exec(ctx, tx.Dialect().statements().forget, before.Unix())
+	n, err := tx.Exec(ctx, sqltx.In(dialects, tx.Dialect()).forget, before.Unix())
 	if err != nil {
 		return 0, fmt.Errorf("consumers: forgetting in %s: %w", Table, err)
 	}
@@ -137,49 +126,20 @@ func Forget(ctx context.Context, tx Tx, before time.Time) (int64, error) {
 func SQL(tx interface {
 	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
 }, d Dialect) Tx {
-	return sqlTx{exec: tx.ExecContext, dialect: d}
-}
-
-type sqlTx struct {
-	exec    func(context.Context, string, ...any) (sql.Result, error)
-	dialect Dialect
-}
-
-func (t sqlTx) Dialect() Dialect { return t.dialect }
-
-func (t sqlTx) Exec(ctx context.Context, statement string, args ...any) (int64, error) {
-	res, err := t.exec(ctx, statement, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
+	return sqltx.SQL(tx, d)
 }
 
 // PGX adapts a pgx.Tx (or a *pgx.Conn, or a *pgxpool.Pool for Forget). Tag is pgx's CommandTag, which the compiler finds.
 func PGX[Tag interface{ RowsAffected() int64 }](tx interface {
 	Exec(ctx context.Context, statement string, args ...any) (Tag, error)
 }) Tx {
-	return pgxTx[Tag]{exec: tx.Exec}
-}
-
-type pgxTx[Tag interface{ RowsAffected() int64 }] struct {
-	exec func(context.Context, string, ...any) (Tag, error)
-}
-
-func (t pgxTx[Tag]) Dialect() Dialect { return PostgreSQL }
-
-func (t pgxTx[Tag]) Exec(ctx context.Context, statement string, args ...any) (int64, error) {
-	tag, err := t.exec(ctx, statement, args...)
-	if err != nil {
-		return 0, err
-	}
-	return tag.RowsAffected(), nil
+	return sqltx.PGX(tx)
 }
 
 // InTx is a handler that begins a transaction, asks [Once], makes the effect if it is the first to, and commits. An error of the effect
 // rolls all of it back.
 func InTx(db *sql.DB, d Dialect, effect func(ctx context.Context, tx *sql.Tx, d Delivery) error) Handler {
-	d.statements()
+	sqltx.In(dialects, d)
 	return func(ctx context.Context, delivery Delivery) (err error) {
 		tx, err := db.BeginTx(ctx, nil)
 		if err != nil {

@@ -89,7 +89,7 @@ var rules = []struct {
 		from: []string{"broker/producer", "saga/initiator", "saga/participant", "saga/fence", "consumers"}, tests: true,
 	},
 	{
-		why:     "a service brings the driver of its database; consumers knows two methods of a transaction",
+		why:     "a service brings the driver of its database; log/sqltx knows a few methods of its transactions",
 		imports: []string{"github.com/jackc/pgx", "github.com/go-sql-driver/mysql", "modernc.org/sqlite"}, tests: true,
 	},
 	{
