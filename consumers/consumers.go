@@ -45,6 +45,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		Options: &c.opts, base: context.WithoutCancel(ctx),
 		state:       state{opts: &c.opts, parts: map[log.Partition]*partition{}},
 		cancels:     map[*item]context.CancelCauseFunc{},
+		replays:     c.opts.replays(),
 		results:     make(chan result, c.opts.WorkersMax), // so that a handler that was left behind ends all the same
 		polls:       make(chan polled, 1),
 		commits:     make(chan committed, 1),
@@ -53,7 +54,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 	defer c.opts.Reader.Close()
 	defer close(r.over) // before Close, which may call revoked
-	if err := c.opts.Reader.Join(c.opts.Group, c.opts.Topics, r.revoked); err != nil {
+	topics := slices.Concat(c.opts.Topics, slices.Sorted(maps.Keys(r.replays)))
+	if err := c.opts.Reader.Join(c.opts.Group, topics, r.revoked); err != nil {
 		return fmt.Errorf("consumers: group %q: %w", c.opts.Group, err)
 	}
 	if err := r.loop(ctx); err != nil {
@@ -67,12 +69,13 @@ type run struct {
 	*Options
 	state
 	base       context.Context // of handlers: the values of Run's, and not its end
+	replays    map[string]bool // topics whose records were parked before
 	stopPoll   context.CancelFunc
 	cancels    map[*item]context.CancelCauseFunc // of what is out
 	handovers  []*handover
 	polling    bool
 	committing bool
-	wantCommit bool
+	commitAt   time.Time // when the next commit of the usual is due; zero while nothing has changed
 	draining   bool
 	err        error // why it drains, if not for its context
 
@@ -130,8 +133,6 @@ func (r *run) revoked(parts []log.Partition, lost bool) {
 }
 
 func (r *run) loop(ctx context.Context) error {
-	commit := time.NewTicker(r.CommitEvery)
-	defer commit.Stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	stop := ctx.Done()
@@ -140,7 +141,7 @@ func (r *run) loop(ctx context.Context) error {
 		r.start()
 		r.limit()
 		r.settle(time.Now())
-		r.commit()
+		r.commit(time.Now())
 		r.poll()
 		if r.draining && len(r.handovers) == 0 && !r.committing && !r.polling {
 			return r.err
@@ -160,8 +161,6 @@ func (r *run) loop(ctx context.Context) error {
 			r.letGo(v)
 		case c := <-r.commits:
 			r.committed(c)
-		case <-commit.C:
-			r.wantCommit = true
 		case <-timer.C:
 		}
 	}
@@ -170,6 +169,9 @@ func (r *run) loop(ctx context.Context) error {
 // next is when there is something to do that no channel tells of.
 func (r *run) next() (at time.Time, ok bool) {
 	at, ok = r.due()
+	if t := r.commitAt; !t.IsZero() && !r.committing && (!ok || t.Before(at)) {
+		at, ok = t, true
+	}
 	for _, h := range r.handovers {
 		if h.settled {
 			continue
@@ -188,7 +190,7 @@ func (r *run) next() (at time.Time, ok bool) {
 // start gives work to whoever is free.
 func (r *run) start() {
 	for len(r.cancels) < r.WorkersMax {
-		it := r.take()
+		it := r.take(time.Now())
 		if it == nil {
 			return
 		}
@@ -200,7 +202,7 @@ func (r *run) start() {
 
 // work makes one attempt.
 func (r *run) work(ctx context.Context, it *item) {
-	res := result{it: it, d: Delivery{Record: it.record, Group: r.Group, Attempt: it.tries}, began: time.Now()}
+	res := result{it: it, d: Delivery{Record: it.record, Group: r.Group, Attempt: it.tries, Replay: it.replay}, began: time.Now()}
 	ended := false
 	defer func() {
 		if v := recover(); v != nil {
@@ -232,6 +234,7 @@ func (r *run) finished(res result) {
 	it := res.it
 	r.cancels[it](nil)
 	delete(r.cancels, it)
+	r.changed()
 	p := it.lane.part
 	switch {
 	case p.gone:
@@ -278,7 +281,7 @@ func (r *run) poll() {
 		records, err := r.Reader.Poll(ctx, pollMax)
 		p := polled{err: err, items: make([]*item, len(records))}
 		for i, rec := range records {
-			p.items[i] = newItem(rec)
+			p.items[i] = newItem(rec, r.Group, r.replays[rec.Topic])
 		}
 		r.polls <- p
 	}()
@@ -289,6 +292,9 @@ func (r *run) polled(p polled) {
 	r.polling = false
 	if r.draining {
 		return // the next owner reads them
+	}
+	if len(p.items) > 0 {
+		r.changed() // what of them was done before
 	}
 	r.add(p.items, r.Reader.Progress)
 	if p.err != nil {
@@ -361,8 +367,15 @@ func (r *run) leave(h *handover) {
 	}
 }
 
+// changed says that there may be something to commit. So a run that has nothing to do does nothing.
+func (r *run) changed() {
+	if r.commitAt.IsZero() {
+		r.commitAt = time.Now().Add(r.CommitEvery)
+	}
+}
+
 // commit begins the next commit, one at a time: of two of one partition the older must not come last. Hand-overs go first.
-func (r *run) commit() {
+func (r *run) commit(now time.Time) {
 	for !r.committing {
 		i := slices.IndexFunc(r.handovers, func(h *handover) bool { return h.settled })
 		if i < 0 {
@@ -375,10 +388,10 @@ func (r *run) commit() {
 			r.handedOver(h)
 		}
 	}
-	if !r.wantCommit || r.committing {
+	if r.commitAt.IsZero() || now.Before(r.commitAt) || r.committing {
 		return
 	}
-	r.wantCommit = false
+	r.commitAt = time.Time{}
 	if what := commitments(slices.Collect(maps.Values(r.parts))); len(what) > 0 {
 		r.send(committed{what: what})
 	}
@@ -402,6 +415,7 @@ func (r *run) send(c committed) {
 func (r *run) committed(c committed) {
 	r.committing = false
 	if c.err != nil {
+		r.changed()
 		r.Listener.NotCommitted(c.next, c.err)
 	} else {
 		for p, at := range c.what {

@@ -13,6 +13,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/types"
+
 	"github.com/remitlog/remit/consumers"
 	"github.com/remitlog/remit/consumers/consumerstest"
 	"github.com/remitlog/remit/log"
@@ -384,6 +386,147 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// TestRetryMax: what fails is tried for so long and parked then, however often that is. Outages, and the time in which nobody runs, are not
+// counted; kills do not start it anew (U4).
+func TestRetryMax(t *testing.T) {
+	const patience, attempt = 10 * time.Minute, 2 * time.Second
+	for name, c := range map[string]struct {
+		outage, killEvery time.Duration
+		least, most       time.Duration // until it is parked
+	}{
+		"fails":  {0, 0, patience, patience + attempt},
+		"outage": {24 * time.Hour, 0, 24*time.Hour + patience - 2*time.Minute, 24*time.Hour + patience + 2*time.Minute},
+		"killed": {0, 3 * time.Minute, patience, 2 * patience}, // a wait that a kill cuts short does not count
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newShop(t, 1)
+				s.options.RetryMax, s.options.BackoffMin, s.options.BackoffMax = patience, time.Second, time.Minute
+				s.options.Outage = func(err error) bool { return errors.Is(err, errDown) }
+				began := time.Now()
+				s.options.Handler = func(_ context.Context, d consumers.Delivery) error {
+					time.Sleep(attempt)
+					if time.Since(began) < c.outage {
+						return errDown
+					}
+					return errFails
+				}
+				s.broker.Append(record(p0, "a", "a1"))
+				var took time.Duration
+				s.options.Listener.Parked = func(d consumers.Delivery, _ string) { took = time.Since(began) }
+				for took == 0 && time.Since(began) < 48*time.Hour {
+					stop := s.run(s.broker.Reader())
+					if c.killEvery == 0 {
+						time.Sleep(48 * time.Hour)
+					} else {
+						time.Sleep(c.killEvery)
+					}
+					s.stopped(stop)
+				}
+				if took < c.least || took > c.most {
+					t.Errorf("it was parked after %s, not between %s and %s", took, c.least, c.most)
+				}
+			})
+		})
+	}
+}
+
+var errDown = errors.New("down")
+
+// TestReplays: what is sent again reaches the group that has parked it, as it was, in its order, and nobody else; when it fails again, it is parked
+// again, as of where it was read first.
+func TestReplays(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newShop(t, 1)
+		s.options.AttemptsMax, s.options.Replays = 1, true
+		began := types.Timestamp{Time: time.Now().UTC()}
+		mended := false
+		var seen []consumers.Delivery
+		s.options.Handler = func(_ context.Context, d consumers.Delivery) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			seen = append(seen, d)
+			if mended && d.Event.ID() != "a3" {
+				return nil
+			}
+			return errFails
+		}
+		s.broker.Append(record(p0, "a", "a1"), record(p0, "a", "a2"), record(p0, "a", "a3"))
+		stop := s.run(s.broker.Reader())
+		time.Sleep(time.Minute)
+		s.wantParked("a1: fails", "a2: fails", "a3: fails")
+		s.mu.Lock()
+		mended, seen = true, nil
+		s.mu.Unlock()
+
+		at := time.Now()
+		for _, parked := range s.broker.Records("orders.parked") {
+			for _, group := range []string{"other", "shop"} {
+				own := slices.Clone(parked.Headers)
+				for i, h := range own {
+					if h.Key == "ce_"+consumers.ParkedGroup {
+						own[i].Value = []byte(group)
+					}
+				}
+				parked.Headers = own
+				replay, err := consumers.Replay(parked, "carol", "the account is there", at)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s.broker.Produce(replay)
+			}
+		}
+		time.Sleep(time.Minute)
+		s.stopped(stop)
+		s.wantHandled("a1", "a2")
+		for i, d := range seen {
+			recorded := d.Event.Extensions()["recordedtime"]
+			if want := fmt.Sprint("a", i+1); d.Event.ID() != want || d.Attempt != 1 || !d.Replay || len(d.Event.Extensions()) != 2 || recorded != began {
+				t.Errorf("delivered again: %+v, %v", d, d.Event)
+			}
+		}
+		if next := s.broker.Committed("shop", log.Partition{Topic: consumers.ReplayTopic("orders")}); next != 6 {
+			t.Errorf("%d of the replay topic is committed, not 6", next)
+		}
+		parked := s.broker.Records("orders.parked")
+		again, err := consumers.ParseParked(parked[len(parked)-1])
+		if err != nil || len(parked) != 4 || again.From != (consumers.Place{Partition: p0, Offset: 2}) || again.Group != "shop" || again.Reason != "fails" {
+			t.Errorf("%d are parked, the last as %+v, %v", len(parked), again, err)
+		}
+		replayed, err := consumers.ParseReplayed(s.broker.Records("orders.replay")[0])
+		if err != nil || replayed.By != "carol" || replayed.Reason != "the account is there" || !replayed.At.Equal(at.Truncate(time.Second)) ||
+			replayed.Parked != (consumers.Place{Partition: log.Partition{Topic: "orders.parked"}}) {
+			t.Errorf("sent again as %+v, %v", replayed, err)
+		}
+	})
+}
+
+// TestReplayOfOthers: what no consumer has parked is not sent again.
+func TestReplayOfOthers(t *testing.T) {
+	for name, spoil := range map[string]func(map[string]string){
+		"group":  func(h map[string]string) { delete(h, consumers.ParkedGroup) },
+		"topic":  func(h map[string]string) { delete(h, consumers.ParkedFrom) },
+		"place":  func(h map[string]string) { h[consumers.ParkedOffset] = "-1" },
+		"number": func(h map[string]string) { h[consumers.ParkedPartition] = "9999999999" },
+	} {
+		said := map[string]string{consumers.ParkedGroup: "shop", consumers.ParkedFrom: "orders", consumers.ParkedPartition: "0", consumers.ParkedOffset: "7"}
+		if _, err := consumers.Replay(withAttributes(said), "carol", "why", time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		spoil(said)
+		if r, err := consumers.Replay(withAttributes(said), "carol", "why", time.Now()); err == nil {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+}
+
+func withAttributes(all map[string]string) (r log.Record) {
+	for name, value := range all {
+		r.Headers = append(r.Headers, log.Header{Key: "ce_" + name, Value: []byte(value)})
+	}
+	return r
+}
+
 // TestParkFails: what cannot be parked is not committed, and nobody else waits for it (U1).
 func TestParkFails(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -440,7 +583,7 @@ func TestCommits(t *testing.T) {
 		time.Sleep(time.Second)
 		s.wantCommitted(1)
 		close(gate)
-		time.Sleep(time.Second)
+		time.Sleep(1500 * time.Millisecond)
 		s.wantCommitted(3)
 		if s.uncommits != 1 || n != 3 {
 			t.Errorf("%d commits, %d of them failed", n, s.uncommits)

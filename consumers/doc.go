@@ -31,7 +31,7 @@
 // records without a key wait for nobody.
 //
 // U4 (a failing key blocks itself alone): it is tried again after a growing time, then parked with the reason, and then the next of
-// its key goes on.
+// its key goes on. What is sent again ([Replay]) reaches the group that has parked it, and no other.
 //
 // U5 (hand-over): when a partition is taken away, or Run's context ends, what is under way is finished, within Options.DrainMax,
 // and committed; only then it is let go.

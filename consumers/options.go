@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,8 @@ type Delivery struct {
 	Group string
 	// Attempt counts from 1 on. After a crash it goes on from about where it was.
 	Attempt int
+	// Replay says that it was parked before and is sent again, see [Options.Replays]. Its record stands on the topic's [ReplayTopic].
+	Replay bool
 }
 
 // String names the delivery's place, for messages.
@@ -69,7 +72,10 @@ type Options struct {
 	NotEvent Handler
 	// Outage reports whether an error says that what the handler needs is down, rather than that this delivery fails. Such a delivery
 	// is tried again until it is not, and never parked for it. [IsOutage] by default.
-	Outage   func(error) bool
+	Outage func(error) bool
+	// Replays also reads what this group has parked and a person has asked to be sent again: the [ReplayTopic] of each topic. What is meant for
+	// other groups is passed over.
+	Replays  bool
 	Listener Listener
 
 	// WorkersMax is how many handlers run at once. 16.
@@ -81,8 +87,11 @@ type Options struct {
 	// AheadMax is how many records a partition may be ahead of its lowest unfinished one, which are read again after a crash; past it the
 	// partition is paused. 100,000.
 	AheadMax int
-	// AttemptsMax is how often a delivery is tried until it is parked. 10.
+	// AttemptsMax is how often a delivery is tried until it is parked. 10, or without a limit if there is a RetryMax.
 	AttemptsMax int
+	// RetryMax is how long a delivery is tried until it is parked, the waits included. The last attempt comes about then. What an outage takes is
+	// not counted, and not the time in which nobody runs. 0 is without a limit.
+	RetryMax time.Duration
 	// AttemptMax is how long one attempt may take until its context ends. 1 minute.
 	AttemptMax time.Duration
 	// BackoffMin is the time until the second attempt; it doubles up to BackoffMax, and a part of it is jitter. 100 ms, 30 s.
@@ -109,6 +118,9 @@ func (o *Options) EnsureDefaults() {
 	set(&o.WorkersMax, 16)
 	set(&o.HeldMax, 1024)
 	set(&o.AheadMax, 100_000)
+	if o.RetryMax > 0 {
+		set(&o.AttemptsMax, math.MaxInt)
+	}
 	set(&o.AttemptsMax, 10)
 	wait(&o.AttemptMax, time.Minute)
 	wait(&o.BackoffMin, 100*time.Millisecond)
@@ -136,7 +148,7 @@ func (o *Options) Validate() error {
 		return errors.New("consumers: Options.Handler is missing")
 	case o.WorkersMax < 1 || o.HeldMax < 1 || o.AheadMax < 1 || o.AttemptsMax < 1 || o.HeldBytesMax < 1:
 		return fmt.Errorf("consumers: each limit is at least 1: %s", o)
-	case o.AttemptMax < 0 || o.CommitEvery < 0 || o.DrainMax < 0 || o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin:
+	case o.AttemptMax < 0 || o.RetryMax < 0 || o.CommitEvery < 0 || o.DrainMax < 0 || o.BackoffMin < 0 || o.BackoffMax < o.BackoffMin:
 		return fmt.Errorf("consumers: times are not negative, and BackoffMax is not below BackoffMin: %s", o)
 	}
 	for _, topic := range o.Topics {
@@ -148,8 +160,8 @@ func (o *Options) Validate() error {
 }
 
 func (o *Options) String() string {
-	return fmt.Sprintf("group=%s topics=%s workers=%d held=%d heldBytes=%d ahead=%d attempts=%d attempt=%s backoff=%s..%s commit=%s drain=%s",
-		o.Group, strings.Join(o.Topics, ","), o.WorkersMax, o.HeldMax, o.HeldBytesMax, o.AheadMax, o.AttemptsMax, o.AttemptMax,
+	return fmt.Sprintf("group=%s topics=%s replays=%t workers=%d held=%d heldBytes=%d ahead=%d attempts=%d retry=%s attempt=%s backoff=%s..%s commit=%s drain=%s",
+		o.Group, strings.Join(o.Topics, ","), o.Replays, o.WorkersMax, o.HeldMax, o.HeldBytesMax, o.AheadMax, o.AttemptsMax, o.RetryMax, o.AttemptMax,
 		o.BackoffMin, o.BackoffMax, o.CommitEvery, o.DrainMax)
 }
 

@@ -1,6 +1,9 @@
 package consumers
 
 import (
+	"cmp"
+	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -24,32 +27,122 @@ const (
 	ParkedOffset    = "parkedoffset"
 )
 
-// parkedPrefix begins the headers of them all.
-const parkedPrefix = "ce_parked"
+// recordedTime is the attribute that an event without it takes from its record. A parked record is another: so it is written down.
+const recordedTime = "recordedtime"
+
+// headerPrefix begins the header of an attribute.
+const headerPrefix = "ce_"
 
 // ParkedTopic is where records of a topic are set aside for a person.
 func ParkedTopic(topic string) string { return topic + ".parked" }
 
-// parkedRecord is the record as it came, with why it was set aside. What an earlier parking has said is replaced.
+// Place is where a record stands.
+type Place struct {
+	log.Partition
+	Offset log.Offset
+}
+
+// Parked is what a record on a ParkedTopic says of itself.
+type Parked struct {
+	Group    string
+	Reason   string
+	Attempts int
+	At       time.Time
+	// From is where the record was first read: on its topic, also when it has been parked, sent again, and parked again.
+	From Place
+}
+
+// ParseParked reads it. An error says that no Consumer has parked the record.
+func ParseParked(r log.Record) (Parked, error) {
+	a := attributesOf(r)
+	from, err := a.place(ParkedFrom, ParkedPartition, ParkedOffset)
+	if err == nil && a[ParkedGroup] == "" {
+		err = fmt.Errorf("%s is missing", ParkedGroup)
+	}
+	if err != nil {
+		return Parked{}, fmt.Errorf("consumers: %s/%d/%d was not parked by a consumer: %w", r.Topic, r.Index, r.Offset, err)
+	}
+	p := Parked{Group: a[ParkedGroup], Reason: a[ParkedReason], From: from}
+	p.Attempts, _ = strconv.Atoi(a[ParkedAttempts]) // both are for people
+	p.At, _ = time.Parse(time.RFC3339, a[ParkedAt])
+	return p, nil
+}
+
+// parkedRecord is the record as it came, with when it was recorded, and why it was set aside. What an earlier parking has said is replaced, but for where it was read first.
 func parkedRecord(d Delivery, reason string, now time.Time) log.Record {
-	r := log.Record{Partition: log.Partition{Topic: ParkedTopic(d.Record.Topic)}, Key: d.Record.Key, Value: d.Record.Value}
+	from := Place{d.Record.Partition, d.Record.Offset}
+	if d.Replay {
+		if before, err := ParseParked(d.Record); err == nil {
+			from = before.From
+		}
+	}
+	r := log.Record{Partition: log.Partition{Topic: ParkedTopic(from.Topic)}, Key: d.Record.Key, Value: d.Record.Value}
 	for _, h := range d.Record.Headers {
-		if !strings.HasPrefix(h.Key, parkedPrefix) {
+		if !named(h.Key, setAside[:]...) {
 			r.Headers = append(r.Headers, h)
 		}
 	}
-	for _, a := range [...]struct{ name, value string }{
+	if !slices.ContainsFunc(r.Headers, func(h log.Header) bool { return named(h.Key, recordedTime) }) {
+		r.Headers = append(r.Headers, attributes([]attribute{{recordedTime, d.Record.Time.UTC().Format(time.RFC3339Nano)}})...)
+	}
+	r.Headers = append(r.Headers, attributes([]attribute{
 		{ParkedReason, reason},
 		{ParkedAttempts, strconv.Itoa(d.Attempt)},
 		{ParkedAt, now.UTC().Format(time.RFC3339)},
 		{ParkedGroup, attributeText(d.Group)},
-		{ParkedFrom, d.Record.Topic},
-		{ParkedPartition, strconv.Itoa(int(d.Record.Index))},
-		{ParkedOffset, strconv.FormatInt(int64(d.Record.Offset), 10)},
-	} {
-		r.Headers = append(r.Headers, log.Header{Key: "ce_" + a.name, Value: []byte(a.value)})
-	}
+		{ParkedFrom, from.Topic},
+		{ParkedPartition, strconv.Itoa(int(from.Index))},
+		{ParkedOffset, strconv.FormatInt(int64(from.Offset), 10)},
+	})...)
 	return r
+}
+
+// attribute is an extension attribute, and its text.
+type attribute struct{ name, value string }
+
+// attributes are headers of them.
+func attributes(all []attribute) (headers []log.Header) {
+	for _, a := range all {
+		headers = append(headers, log.Header{Key: headerPrefix + a.name, Value: []byte(a.value)})
+	}
+	return headers
+}
+
+// named reports whether a header is that of one of some attributes.
+func named(header string, names ...string) bool {
+	name, ok := strings.CutPrefix(header, headerPrefix)
+	return ok && slices.Contains(names, name)
+}
+
+// attributeTexts are what a record's headers say of parking and of sending again.
+type attributeTexts map[string]string
+
+func attributesOf(r log.Record) attributeTexts {
+	a := attributeTexts{}
+	for _, h := range r.Headers {
+		if named(h.Key, setAside[:]...) {
+			a[h.Key[len(headerPrefix):]] = string(h.Value)
+		}
+	}
+	return a
+}
+
+// place reads one from three attributes.
+func (a attributeTexts) place(topic, partition, offset string) (Place, error) {
+	p := Place{Partition: log.Partition{Topic: a[topic]}}
+	if p.Topic == "" {
+		return p, fmt.Errorf("%s is missing", topic)
+	}
+	index, err := strconv.ParseInt(a[partition], 10, 32)
+	at, err2 := strconv.ParseInt(a[offset], 10, 64)
+	if err = cmp.Or(err, err2); err != nil {
+		return p, err
+	}
+	if index < 0 || at < 0 {
+		return p, fmt.Errorf("%s/%d/%d is no place", p.Topic, index, at)
+	}
+	p.Index, p.Offset = int32(index), log.Offset(at)
+	return p, nil
 }
 
 // attributeText makes a CloudEvents String of any text: UTF-8 without control characters and noncharacters, and not longer than

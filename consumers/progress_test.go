@@ -3,11 +3,12 @@ package consumers
 import (
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/remitlog/remit/log"
 )
 
-// window makes a partition of places: '.' done, '0' to '9' not done and failed so often, ' ' no record.
+// window makes a partition of places: '.' done, '0' to '9' not done and failed so often, in a second each, ' ' no record.
 func window(base log.Offset, places string) *partition {
 	p := &partition{}
 	for i, c := range places {
@@ -17,7 +18,7 @@ func window(base log.Offset, places string) *partition {
 		case c == '.':
 			p.window = append(p.window, place{offset: offset, done: true})
 		default:
-			p.window = append(p.window, place{offset: offset, failures: int(c - '0')})
+			p.window = append(p.window, place{offset: offset, failed: failed{int(c - '0'), time.Duration(c-'0') * time.Second}})
 		}
 		p.next = offset + 1
 	}
@@ -33,13 +34,21 @@ func TestProgressBytes(t *testing.T) {
 	}{
 		{1000, "", ""},
 		{1000, "....", ""},
-		{1000, "0", "remit1:6AcBAAA"},
-		{1000, "3..0 .", "remit1:6AcGAAMDAA"},
-		{1000, "..3..0 .", "remit1:6gcGAAMDAA"},
+		{1000, "0", "remit2:6AcBAAA"},
+		{1000, "3..0 .", "remit2:6AcGAAO4FwMA"},
+		{1000, "..3..0 .", "remit2:6gcGAAO4FwMA"},
 	} {
 		if got := window(c.base, c.places).progress(); got != c.bytes {
 			t.Errorf("%q is written %q, not %q", c.places, got, c.bytes)
 		}
+	}
+}
+
+// TestProgressBefore: what the version before wrote is read.
+func TestProgressBefore(t *testing.T) {
+	g := parseProgress("remit1:6AcGAAMDAA")
+	if f := g.holes[1000]; len(g.holes) != 2 || f != (failed{times: 3}) || g.base != 1000 || g.next != 1006 {
+		t.Errorf("it is read as %+v", g)
 	}
 }
 
@@ -54,7 +63,10 @@ func TestProgress(t *testing.T) {
 		p := &partition{next: 7}
 		for range n {
 			p.next += log.Offset(1 + rnd.IntN(3))
-			p.window = append(p.window, place{offset: p.next - 1, done: rnd.IntN(3) > 0, failures: rnd.IntN(300)})
+			p.window = append(p.window, place{offset: p.next - 1, done: rnd.IntN(3) > 0, failed: failed{}})
+			if n := rnd.IntN(300); n > 20 {
+				p.window[len(p.window)-1].failed = failed{n, time.Duration(rnd.IntN(100_000_000)) * time.Millisecond}
+			}
 		}
 		p.trim()
 		text := p.progress()
@@ -63,10 +75,10 @@ func TestProgress(t *testing.T) {
 		}
 		g := parseProgress(text)
 		for _, a := range p.window {
-			done, failures := g.done(a.offset)
+			done, failed := g.done(a.offset)
 			known := a.offset < g.next
-			if done && !a.done || known && (done != a.done || !done && failures != a.failures) {
-				t.Fatalf("%+v is read as done %t, %d failures, of %d places", a, done, failures, len(p.window))
+			if done && !a.done || known && (done != a.done || !done && failed != a.failed) {
+				t.Fatalf("%+v is read as done %t, %+v, of %d places", a, done, failed, len(p.window))
 			}
 			if !known && n < 200 {
 				t.Fatalf("of %d places some are not known", len(p.window))
@@ -80,7 +92,7 @@ func TestProgress(t *testing.T) {
 
 // FuzzProgress: whatever another consumer has put there does no harm.
 func FuzzProgress(f *testing.F) {
-	for _, s := range []string{"", "consumer-1-abc", "remit1:", "remit1:6AcBAAA", "remit1:6AcBAA", "remit1:////////////////////", "remit2:6AcBAAA"} {
+	for _, s := range []string{"", "consumer-1-abc", "remit1:", "remit1:6AcBAAA", "remit1:6AcBAA", "remit1:////////////////////", "remit2:6AcBAAA", "remit2:6AcGAAO4FwMA", "remit2:6AcGAAP///////////8B", "remit3:6AcBAAA"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {

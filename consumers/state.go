@@ -43,9 +43,17 @@ type partition struct {
 }
 
 type place struct {
-	offset   log.Offset
-	done     bool
-	failures int
+	offset log.Offset
+	done   bool
+	failed failed
+}
+
+// failed is what is kept of a record's failures, over restarts too.
+type failed struct {
+	times int
+	// spent is how long it has been tried: attempts, and the waits between them, of which each failure that counts adds what passed since the
+	// attempt before. What an outage took is not in it, and not what passed while nobody ran.
+	spent time.Duration
 }
 
 // commitment is what is committed of a partition.
@@ -70,25 +78,34 @@ type lane struct {
 
 // item is one record that is held.
 type item struct {
-	lane     *lane
-	record   log.Record
-	event    log.Event
-	cause    error  // why it is no event
-	reason   string // why it is to be parked; empty while it is not
-	tries    int    // attempts of the handler
-	failures int    // those that count towards AttemptsMax
-	parks    int    // attempts to park
-	size     int64
+	lane   *lane
+	record log.Record
+	event  log.Event
+	cause  error     // why it is no event
+	replay bool      // it was parked before, and is sent again
+	other  bool      // it is sent again to another group
+	reason string    // why it is to be parked; empty while it is not
+	tries  int       // attempts of the handler
+	failed failed    // those that count
+	since  time.Time // when the last attempt ended, or the first began
+	parks  int       // attempts to park
+	size   int64
 }
 
 // newItem reads a record.
-func newItem(r log.Record) *item {
+func newItem(r log.Record, group string, replay bool) *item {
 	const overhead = 512 // what an item takes beside its bytes, about
-	it := &item{record: r, size: int64(overhead + len(r.Key) + 2*len(r.Value))}
+	it := &item{record: r, replay: replay, size: int64(overhead + len(r.Key) + 2*len(r.Value))}
 	for _, h := range r.Headers {
 		it.size += int64(len(h.Key) + 2*len(h.Value)) // at most: once in the record, once in the event
 	}
 	it.event, it.cause = log.ParseRecord(r)
+	if replay {
+		it.other = !replayFor(r, group)
+		for _, name := range setAside {
+			delete(it.event.Extensions, name)
+		}
+	}
 	return it
 }
 
@@ -118,13 +135,14 @@ func (s *state) add(items []*item, before func(log.Partition) string) {
 			continue
 		}
 		p.next = it.record.Offset + 1
-		done, failures := p.before.done(it.record.Offset)
-		p.window = append(p.window, place{offset: it.record.Offset, done: done, failures: failures})
+		done, failed := p.before.done(it.record.Offset)
+		done = done || it.other
+		p.window = append(p.window, place{offset: it.record.Offset, done: done, failed: failed})
 		if done {
 			p.trim()
 			continue
 		}
-		it.tries, it.failures = failures, failures
+		it.tries, it.failed = failed.times, failed
 		p.held++
 		s.bytes += it.size
 		s.queue(p, it)
@@ -147,7 +165,7 @@ func (s *state) queue(p *partition, it *item) {
 }
 
 // take hands out the next record, nil if there is none.
-func (s *state) take() *item {
+func (s *state) take(now time.Time) *item {
 	for len(s.ready) > 0 {
 		l := s.ready[0]
 		s.ready[0] = nil
@@ -157,6 +175,9 @@ func (s *state) take() *item {
 		}
 		it := l.queue[0]
 		l.out = true
+		if it.since.IsZero() {
+			it.since = now
+		}
 		if it.reason == "" {
 			it.tries++
 		} else {
@@ -199,6 +220,8 @@ func (s *state) drop(l *lane, from, to int) {
 // failed: the attempt was in vain. Its key waits, for as long as is returned; or it is to be parked, at once.
 func (s *state) failed(now time.Time, it *item, err error) (after time.Duration, park bool) {
 	it.lane.out = false
+	since := it.since
+	it.since = now
 	var refused *refusal
 	switch {
 	case it.reason != "": // the parked topic did not take it
@@ -208,10 +231,11 @@ func (s *state) failed(now time.Time, it *item, err error) (after time.Duration,
 	case s.opts.Outage(err):
 		return s.wait(now, it, it.tries), false
 	default:
-		it.failures++
-		it.lane.part.place(it.record.Offset).failures = it.failures
-		if it.failures < s.opts.AttemptsMax {
-			return s.wait(now, it, it.tries), false
+		it.failed.times++
+		it.failed.spent += now.Sub(since)
+		it.lane.part.place(it.record.Offset).failed = it.failed
+		if left, ok := s.patience(it.failed); ok {
+			return s.waitAtMost(now, it, it.tries, left), false
 		}
 		it.reason = attributeText(err.Error())
 	}
@@ -219,8 +243,24 @@ func (s *state) failed(now time.Time, it *item, err error) (after time.Duration,
 	return 0, true
 }
 
+// patience is how long a delivery with such failures may still wait; not ok is no longer.
+func (s *state) patience(f failed) (left time.Duration, ok bool) {
+	switch {
+	case f.times >= s.opts.AttemptsMax:
+		return 0, false
+	case s.opts.RetryMax == 0:
+		return s.opts.BackoffMax, true
+	default:
+		return s.opts.RetryMax - f.spent, f.spent < s.opts.RetryMax
+	}
+}
+
 func (s *state) wait(now time.Time, it *item, tries int) time.Duration {
-	after := s.backoff(it, tries)
+	return s.waitAtMost(now, it, tries, s.opts.BackoffMax)
+}
+
+func (s *state) waitAtMost(now time.Time, it *item, tries int, most time.Duration) time.Duration {
+	after := min(s.backoff(it, tries), most)
 	it.lane.due = now.Add(after)
 	heap.Push(&s.waiting, it.lane)
 	return after

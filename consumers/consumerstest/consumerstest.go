@@ -297,10 +297,22 @@ func (r *Reader) Produce(_ context.Context, rec log.Record) error {
 			return err
 		}
 	}
-	b := r.broker
+	r.broker.Produce(rec)
+	return nil
+}
+
+// Produce adds a record to the partition of its key, making its topic if it is not there: with one partition, which members are given.
+func (b *Broker) Produce(rec log.Record) {
 	b.mu.Lock()
 	if b.topics[rec.Topic] == 0 {
 		b.topics[rec.Topic] = 1
+		groups := map[string]bool{}
+		for _, m := range b.members {
+			groups[m.group] = true
+		}
+		for g := range groups {
+			b.balance(g)
+		}
 	}
 	partitions := b.topics[rec.Topic]
 	b.mu.Unlock()
@@ -308,7 +320,6 @@ func (r *Reader) Produce(_ context.Context, rec log.Record) error {
 		rec.Index = log.KeyPartition(string(rec.Key), partitions)
 	}
 	b.Append(rec)
-	return nil
 }
 
 // Close implements consumers.Reader.
