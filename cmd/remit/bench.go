@@ -21,7 +21,7 @@ import (
 )
 
 func newBench(a *app) *cobra.Command {
-	c := group("bench", "Measure this machine, beside what its disk does bare", newBenchAppend(a), newBenchPayments(a), newBenchKafka(a), newBenchServe(a))
+	c := group("bench", "Measure this machine, beside what its disk does bare", newBenchAppend(a), newBenchPayments(a), newBenchMessages(a), newBenchKafka(a), newBenchServe(a))
 	c.Long = "Measure remit on this machine. Beside each figure stands its ceiling, measured in the same run: a bare Pebble that commits the same\n" +
 		"bytes, with a sync, from as many callers. The two take turns; medians over the rounds are compared.\n\n" +
 		"With --rate the load is open: calls are due at that rate however long those before take, and are timed from when they were due."
@@ -168,15 +168,7 @@ func (a *app) benchPayments(ctx context.Context, f *benchPayments) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	o := torture.Options{Data: filepath.Join(f.scratch, "data")}
-	if f.profile != "" {
-		path, err := filepath.Abs(f.profile)
-		if err != nil {
-			return usageErrorf("--cpuprofile: %w", err)
-		}
-		o.Command, o.Args = []string{"bench", "serve"}, []string{"--cpuprofile", path}
-	}
-	server, err := torture.Start(ctx, o)
+	server, err := startBenched(ctx, f.scratch, f.profile)
 	if err != nil {
 		return err
 	}
@@ -185,22 +177,44 @@ func (a *app) benchPayments(ctx context.Context, f *benchPayments) (err error) {
 			err = stopped
 		}
 	}()
-	tell := func(word string) func() {
-		return func() {
-			if f.profile != "" {
-				_, _ = fmt.Fprintln(server.Stdin, word) // a server that is gone is noticed by its callers
-			}
-		}
-	}
 	r, err := bench.Payments(ctx, bench.PaymentOptions{
-		Dir: f.scratch, Server: server, Callers: f.callers, InFlight: f.inFlight, Rate: f.rate, Names: f.with == "names", Batch: f.batch,
+		Dir: f.scratch, Server: server.Server, Callers: f.callers, InFlight: f.inFlight, Rate: f.rate, Names: f.with == "names", Batch: f.batch,
 		OnePayee: f.payees == "one", Accounts: f.accounts, Duration: f.duration, Rounds: f.rounds, Say: a.say,
-		Begin: tell(profileOn), End: tell(profileOff),
+		Begin: server.tell(profileOn), End: server.tell(profileOff),
 	})
 	if err != nil {
 		return err
 	}
 	return a.printBenchPayments(r)
+}
+
+// benched is the server that is measured.
+type benched struct {
+	*torture.Server
+	profiled bool
+}
+
+// startBenched starts one, with its data under dir; with a profile, it is written there when it is told to.
+func startBenched(ctx context.Context, dir, profile string) (*benched, error) {
+	o := torture.Options{Data: filepath.Join(dir, "data")}
+	if profile != "" {
+		path, err := filepath.Abs(profile)
+		if err != nil {
+			return nil, usageErrorf("--cpuprofile: %w", err)
+		}
+		o.Command, o.Args = []string{"bench", "serve"}, []string{"--cpuprofile", path}
+	}
+	server, err := torture.Start(ctx, o)
+	return &benched{server, profile != ""}, err
+}
+
+// tell returns a function that says a word to a server that is profiled.
+func (b *benched) tell(word string) func() {
+	return func() {
+		if b.profiled {
+			_, _ = fmt.Fprintln(b.Stdin, word) // a server that is gone is noticed by its callers
+		}
+	}
 }
 
 func (a *app) printBenchPayments(r bench.PaymentReport) error {

@@ -82,23 +82,37 @@ func Append(ctx context.Context, o AppendOptions) (report AppendReport, err erro
 // bare is a Pebble that does nothing but commit.
 type bare struct {
 	*pebble.DB
-	value []byte
-	n     atomic.Uint64
+	values [][]byte
+	n      atomic.Uint64
 }
 
-func openBare(dir string, bytes int) (*bare, error) {
+// openBare opens one for things of so many bytes, committed in as many steps.
+func openBare(dir string, steps ...int) (*bare, error) {
 	db, err := pebble.Open(dir, &pebble.Options{MemTableSize: store.MemTableBytesDefault, FormatMajorVersion: store.Format, Logger: quiet{}})
 	if err != nil {
 		return nil, fmt.Errorf("bench: %w", err)
 	}
-	return &bare{DB: db, value: filler(bytes)}, nil
+	b := &bare{DB: db}
+	for _, bytes := range steps {
+		b.values = append(b.values, filler(bytes))
+	}
+	return b, nil
 }
 
-// commit puts one row of the bytes down, with a sync.
+// commit puts one thing down: a row with a sync for each step, one after the other.
 func (b *bare) commit(context.Context, int) error {
+	for _, value := range b.values {
+		if err := b.put(value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *bare) put(value []byte) error {
 	batch := b.NewBatch()
 	defer batch.Close()
-	if err := batch.Set(binary.BigEndian.AppendUint64(nil, b.n.Add(1)), b.value, nil); err != nil {
+	if err := batch.Set(binary.BigEndian.AppendUint64(nil, b.n.Add(1)), value, nil); err != nil {
 		return err
 	}
 	return batch.Commit(pebble.Sync)

@@ -105,7 +105,7 @@ func TestLean(t *testing.T) {
 	for i := range 3 {
 		body := strings.Repeat("x", i+1)
 		for path, want := range map[string]string{"/plain": body, "/chunked": body + body} {
-			status, answer, err := c.call("POST", path, []byte(body))
+			status, answer, err := c.call("POST", path, "application/json", []byte(body))
 			if err != nil || status != 200+len(body) || string(answer) != want {
 				t.Errorf("%s: %d %q %v", path, status, answer, err)
 			}
@@ -126,12 +126,19 @@ func TestAppend(t *testing.T) {
 	}
 }
 
-// Every way of paying measures something, against a real server.
-func TestPayments(t *testing.T) {
+// build builds remit.
+func build(t *testing.T) string {
+	t.Helper()
 	binary := filepath.Join(t.TempDir(), "remit")
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return binary
+}
+
+// Every way of paying measures something, against a real server.
+func TestPayments(t *testing.T) {
+	binary := build(t)
 	for _, o := range []PaymentOptions{
 		{Callers: 4},
 		{Callers: 4, Names: true, OnePayee: true},
@@ -151,5 +158,65 @@ func TestPayments(t *testing.T) {
 				t.Errorf("%+v %v", r, err)
 			}
 		})
+	}
+}
+
+// Every way of sending messages measures something, against a real server; each message that is counted is on its topic once.
+func TestMessages(t *testing.T) {
+	binary := build(t)
+	for _, c := range []struct {
+		MessageOptions
+		steps int
+	}{
+		{MessageOptions{Callers: 4}, 2},
+		{MessageOptions{Callers: 4, Names: true}, 3},
+		{MessageOptions{Callers: 2, Batch: true, InFlight: 20}, 2},
+		{MessageOptions{Callers: 2, Batch: true, InFlight: 3, Names: true, Rate: 200}, 3},
+	} {
+		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
+			o := c.MessageOptions
+			o.Dir, o.Keys, o.Bytes, o.CheckAfter, o.Duration, o.Rounds, o.Say = t.TempDir(), 10, 200, time.Hour, 200*time.Millisecond, 2, t.Logf
+			o.Begin, o.End = func() {}, func() {}
+			var err error
+			if o.Server, err = torture.Start(t.Context(), torture.Options{Binary: binary, Data: filepath.Join(o.Dir, "data")}); err != nil {
+				t.Fatal(err)
+			}
+			defer o.Server.Kill()
+			r, err := Messages(t.Context(), o)
+			if err != nil || r.Messages.Count == 0 || r.Ceiling.Count == 0 || r.Ratio <= 0 || r.Checks != 0 {
+				t.Fatalf("%+v %v", r, err)
+			}
+			if len(r.Steps) != c.steps || r.Steps[c.steps-2] < 500 {
+				t.Errorf("the steps of a message put down %v bytes", r.Steps)
+			}
+			s := &sender{MessageOptions: o}
+			if err := s.allThere(t.Context(), r.Messages.Count+1); err == nil {
+				t.Error("a message that is not on its topic was not missed")
+			}
+		})
+	}
+}
+
+// A message that is answered, and not as delivered, is no measured one.
+func TestMessageAnswers(t *testing.T) {
+	const id = "019a1fbb-560f-8167-96d6-424ec3242195"
+	for _, c := range []struct {
+		line messageLine
+		text string
+		ok   bool
+	}{
+		{messageLine{}, `{"line":1,"status":201,"message":{"id":"` + id + `","state":"prepared"}}`, true},
+		{messageLine{}, `{"line":1,"status":202,"message":{"id":"` + id + `","state":"prepared"}}`, false},
+		{messageLine{}, `{"line":2,"status":201,"message":{"id":"` + id + `","state":"prepared"}}`, false},
+		{messageLine{}, `{"line":1,"status":201,"message":{"state":"prepared"}}`, false},
+		{messageLine{commits: true}, `{"line":1,"status":200,"message":{"id":"` + id + `","state":"delivered"}}`, true},
+		{messageLine{commits: true}, `{"line":1,"status":200,"message":{"id":"` + id + `","state":"committed"}}`, false},
+		{messageLine{commits: true}, `{"line":1,"status":409,"problem":{"code":"already_decided"}}`, false},
+	} {
+		b := &messageBatch{room: make(chan struct{}, 1), commits: make(chan openMessage, 1)}
+		b.room <- struct{}{}
+		if err := b.answered(c.line, 1, []byte(c.text), newRecorder()); (err == nil) != c.ok {
+			t.Errorf("%+v %s: %v", c.line, c.text, err)
+		}
 	}
 }

@@ -23,33 +23,48 @@ func bytesOf(ctx context.Context, o PaymentOptions) (_ int, err error) {
 	if o.Batch {
 		at = min(o.Callers*o.InFlight, ceilingCallersMax)
 	}
-	var written atomic.Int64
-	fs := vfs.NewMem()
-	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, FreeFloorBytes: -1, BallastBytes: -1, Listener: embedded.Listener{
-		Appended: func(_, bytes int, _ time.Duration) { written.Add(int64(bytes)) },
-	}})
+	in, err := openMemory(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	c, err := core.Open(ctx, core.Options{Log: l, FS: fs, Partitions: log.PartitionsDefault})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	m := &sample{core: c, with: o}
+	defer func() { err = errors.Join(err, in.Close()) }()
+	m := &sample{core: in.core, with: o}
 	if err := m.open(ctx); err != nil {
 		return 0, err
 	}
 	n := max(1000, 2*at)
-	before := written.Load()
+	before := in.written.Load()
 	if err := m.pay(ctx, n, at); err != nil {
 		return 0, err
 	}
-	return int(written.Load()-before) / n, nil
+	return int(in.written.Load()-before) / n, nil
 }
 
-// sample is a remit in memory.
+// memory is a remit in memory, whose bytes are counted.
+type memory struct {
+	log     *embedded.Log
+	core    *core.Core
+	written atomic.Int64
+}
+
+func openMemory(ctx context.Context) (_ *memory, err error) {
+	m := &memory{}
+	fs := vfs.NewMem()
+	m.log, err = embedded.Open(embedded.Options{Dir: "log", FS: fs, FreeFloorBytes: -1, BallastBytes: -1, Listener: embedded.Listener{
+		Appended: func(_, bytes int, _ time.Duration) { m.written.Add(int64(bytes)) },
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if m.core, err = core.Open(ctx, core.Options{Log: m.log, FS: fs, Partitions: log.PartitionsDefault}); err != nil {
+		return nil, errors.Join(err, m.log.Close())
+	}
+	return m, nil
+}
+
+func (m *memory) Close() error { return errors.Join(m.core.Close(), m.log.Close()) }
+
+// sample pays in memory.
 type sample struct {
 	core *core.Core
 	with PaymentOptions

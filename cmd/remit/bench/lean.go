@@ -41,11 +41,7 @@ func (c *conn) header(method, path, contentType string) {
 }
 
 // call makes one call and returns the status and the body, which the next call overwrites.
-func (c *conn) call(method, path string, body []byte) (int, []byte, error) {
-	contentType := ""
-	if body != nil {
-		contentType = "application/json"
-	}
+func (c *conn) call(method, path, contentType string, body []byte) (int, []byte, error) {
 	c.header(method, path, contentType)
 	c.out = append(c.out, "\r\nContent-Length: "...)
 	c.out = strconv.AppendInt(c.out, int64(len(body)), 10)
@@ -112,9 +108,18 @@ func (c *conn) answer() (status, length int, err error) {
 	return status, length, nil
 }
 
-// expect makes a call that must be answered with one of the statuses.
+// expect makes a call, with JSON if with a body, that must be answered with one of the statuses.
 func (c *conn) expect(method, path string, body []byte, statuses ...int) ([]byte, error) {
-	status, answer, err := c.call(method, path, body)
+	contentType := ""
+	if body != nil {
+		contentType = "application/json"
+	}
+	return c.expectOf(method, path, contentType, body, statuses...)
+}
+
+// expectOf is expect for a body of another type.
+func (c *conn) expectOf(method, path, contentType string, body []byte, statuses ...int) ([]byte, error) {
+	status, answer, err := c.call(method, path, contentType, body)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
