@@ -24,11 +24,18 @@ func (e *MismatchError) Error() string { return "broker: the id stands for other
 // Topics tells how many partitions a user's topic has now; false if it is not there.
 type Topics func(topic string) (partitions int, ok bool)
 
+// Options of a Broker.
+type Options struct {
+	Topics Topics
+	// Asker asks producers; nil asks nobody.
+	Asker Asker
+}
+
 // Broker is the machine of messages.
-type Broker struct{ topics Topics }
+type Broker struct{ opts Options }
 
 // New returns the machine.
-func New(topics Topics) *Broker { return &Broker{topics} }
+func New(opts Options) *Broker { return &Broker{opts} }
 
 // Outcome is the answer to a command: the message as it now stands, and whether an earlier command had made it so.
 type Outcome struct {
@@ -121,8 +128,9 @@ func emit(t *fold.Turn, id log.ID, m Message, fact string, f fold.Fact) {
 func (c Settle) commit(t *fold.Turn, m Message, d Decision) error {
 	m.DecidedMs = t.Now.UnixMilli()
 	partition, there := c.Broker.place(t, m)
-	if !there || m.wantedAt() > m.DecidedMs || heldBack(t.Rows(), m) {
-		c.emit(t, m, "committed", Committed{Decision: d})
+	precheck := c.Broker.opts.Asker != nil && c.Broker.opts.Asker.Prechecks(Question{ID: c.ID, Message: m, Now: t.Now})
+	if precheck || !there || m.wantedAt() > m.DecidedMs || heldBack(t.Rows(), m) {
+		c.emit(t, m, "committed", Committed{Decision: d, Precheck: precheck})
 		return nil
 	}
 	if err := deliver(t, c.ID, m, partition); err != nil {
@@ -134,7 +142,7 @@ func (c Settle) commit(t *fold.Turn, m Message, d Decision) error {
 
 // place returns the partition of the topic that the message belongs to, and whether the topic is there.
 func (b *Broker) place(t *fold.Turn, m Message) (int32, bool) {
-	n, ok := b.topics(m.Topic)
+	n, ok := b.opts.Topics(m.Topic)
 	if !ok || n < 1 || t.Missing(m.Topic) {
 		return 0, false
 	}
@@ -157,42 +165,6 @@ func Deliver(t *fold.Turn, id log.ID, e *log.Event, to log.Partition) {
 	r := e.Record(to)
 	r.Time = t.Now
 	t.Deliver(r, string(id[:]))
-}
-
-// deliverDue delivers a committed message that had to wait. It fails while its topic is missing, and is asked again.
-type deliverDue struct {
-	broker *Broker
-	id     log.ID
-}
-
-// Decide implements fold.Command.
-func (c deliverDue) Decide(t *fold.Turn) (any, error) {
-	m, _, ok := Get(t.Rows(), c.id)
-	if !ok || m.State != StateCommitted {
-		return nil, nil
-	}
-	if line, _ := waiting.Get(t.Rows(), waitKey(m)); line[0].ID != c.id {
-		return nil, nil // a delayed one behind another: it becomes due again when that is delivered
-	}
-	partition, ok := c.broker.place(t, m)
-	if !ok {
-		return nil, &log.TopicError{Partition: log.Partition{Topic: m.Topic}, Err: log.ErrUnknownTopic}
-	}
-	if err := deliver(t, c.id, m, partition); err != nil {
-		return nil, err
-	}
-	emit(t, c.id, m, "delivered", Delivered{ID: c.id, Partition: partition})
-	return nil, nil
-}
-
-// Owed implements fold.Machine.
-func (b *Broker) Owed(rows fold.Reader, id string, look fold.Look) []fold.Effect {
-	mid := log.ID([]byte(id))
-	m, _, ok := Get(rows, mid)
-	if !ok || m.State != StateCommitted || m.DueMs == 0 || m.DueMs > look.Now.UnixMilli() {
-		return nil
-	}
-	return []fold.Effect{{ToSelf: true, Command: deliverDue{b, mid}}}
 }
 
 // Placed makes the command that records where a turn's deliveries went.

@@ -13,6 +13,14 @@
 // the order of decisions: one that must wait for its topic holds back those of its key that come later. Delayed ones enter
 // when they are due. M2: no half message is ever discarded or decided by default.
 //
+// # Asking producers
+//
+// A producer that stays silent is asked, by a [Schedule] that is a function of the time of preparing alone: no check is written, none is
+// forgotten by a restart, and what a node that was down has missed is spread. Only a verdict is an answer; silence is none. Past the
+// deadline an answered unknown parks the message for a person, and silence never does.
+//
+// A producer may have itself asked before delivery (a pre-check): until it says so the message waits, and holds its key back.
+//
 // What is not promised: that a consumer handles a message once. It must be idempotent on source and id.
 //
 // The message of an activity is a row of the same table, decided by package saga alone.

@@ -22,6 +22,18 @@ type Prepared struct {
 	DeliverAt    int64 `json:"deliverAt,omitzero"`
 	DeliverAfter int64 `json:"deliverAfter,omitzero"`
 	CheckAfter   int64 `json:"checkAfter,omitzero"`
+	// Schedule is the producer's, as it was registered then; left out where it is the default one.
+	Schedule Schedule `json:"schedule,omitzero"`
+}
+
+// schedule is when the producer is asked about this message.
+func (p Prepared) schedule() Schedule {
+	s := p.Schedule
+	if p.CheckAfter > 0 {
+		s = s.orDefault()
+		s.FirstAfter = p.CheckAfter
+	}
+	return s
 }
 
 // Decision is who decided a message, and why.
@@ -36,6 +48,8 @@ type Committed struct {
 	Decision
 	// Partition of the topic that has the message since this very append; nil if it must wait.
 	Partition *int32 `json:"partition,omitempty"`
+	// Precheck: it waits for its producer's word.
+	Precheck bool `json:"precheck,omitzero"`
 }
 
 // RolledBack is the fact that a message will never be visible.
@@ -46,6 +60,18 @@ type Delivered struct {
 	ID        log.ID `json:"id"`
 	Partition int32  `json:"partition"`
 }
+
+// Parked is the fact that a half message was set aside for a person: past its deadline its producer still answers unknown.
+type Parked struct{ Decision }
+
+// Resumed is the fact that a person put a parked message back. Its schedule begins anew.
+type Resumed struct{ Decision }
+
+// CheckAsked is the fact that a person had the producer asked now.
+type CheckAsked struct{ Decision }
+
+// Dropped is the fact that the producer's pre-check took back a committed message: it will never be visible.
+type Dropped struct{ Decision }
 
 // Conflicted is the fact that someone wanted to decide otherwise than was decided (D2).
 type Conflicted struct {
@@ -80,6 +106,18 @@ func (RolledBack) EventType() string { return "remit.message.rolledback.v1" }
 func (Delivered) EventType() string { return "remit.message.delivered.v1" }
 
 // EventType is the type on the log.
+func (Parked) EventType() string { return "remit.message.parked.v1" }
+
+// EventType is the type on the log.
+func (Resumed) EventType() string { return "remit.message.resumed.v1" }
+
+// EventType is the type on the log.
+func (CheckAsked) EventType() string { return "remit.message.checkasked.v1" }
+
+// EventType is the type on the log.
+func (Dropped) EventType() string { return "remit.message.dropped.v1" }
+
+// EventType is the type on the log.
 func (Conflicted) EventType() string { return "remit.message.conflicted.v1" }
 
 // EventType is the type on the log.
@@ -89,6 +127,7 @@ func (PlacedAll) EventType() string { return "remit.message.placed.v1" }
 func Facts() []fold.FactType {
 	return []fold.FactType{
 		fold.FactOf[Prepared](), fold.FactOf[Committed](), fold.FactOf[RolledBack](), fold.FactOf[Delivered](),
-		fold.FactOf[Conflicted](), fold.FactOf[PlacedAll](),
+		fold.FactOf[Conflicted](), fold.FactOf[PlacedAll](), fold.FactOf[Parked](), fold.FactOf[Resumed](), fold.FactOf[CheckAsked](),
+		fold.FactOf[Dropped](),
 	}
 }

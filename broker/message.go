@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -24,10 +25,16 @@ type Message struct {
 	Producer    string
 	Key         string
 	Event       []byte // JSON format; nil once it is not needed, and in activities
-	DueMs       int64  // when it is looked at to be delivered; 0 when it is not, or waits behind another of its key
+	DueMs       int64  // when its producer is asked first, or it is looked at to be delivered; 0 when it is not, or waits behind another of its key
 	// DeliverAtMs and DeliverAfterMs are the delays that were asked for.
 	DeliverAtMs, DeliverAfterMs int64
 	Conflicts                   int64 // how many contradictions are on the log
+	Schedule                    Schedule
+	ResumedMs                   int64 // when a person put it back: the schedule begins there
+	ParkedMs                    int64 // when it was set aside, if it was and has not been put back
+	Steps                       int64 // how often it was parked, put back, and asked about by a person
+	// Precheck: its producer is asked before it is delivered.
+	Precheck bool
 }
 
 // Row is a message with the activity whose message it is: one row.
@@ -56,6 +63,9 @@ var (
 	// uses counts the messages of a topic that are prepared, or not delivered.
 	uses = fold.NewTable[int64]('u')
 )
+
+// step names a fact that may come more than once.
+func (m Message) step(fact string) string { return fmt.Sprintf("%s/%d", fact, m.Steps+1) }
 
 // waiter is a message in the line of its topic and key.
 //
@@ -100,8 +110,28 @@ func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
 		applyCommitted(rows, e, f)
 	case RolledBack:
 		m := moved(rows, e, f.ID, InputRollback)
+		clearDue(rows, f.ID, &m)
 		m.DecidedMs, m.By, m.Reason, m.Event = e.Time.UnixMilli(), f.By, f.Reason, nil
 		use(rows, m.Topic, -1)
+		put(rows, f.ID, m)
+	case Parked:
+		m := moved(rows, e, f.ID, InputExpired)
+		clearDue(rows, f.ID, &m)
+		m.By, m.Reason, m.ParkedMs = f.By, f.Reason, e.Time.UnixMilli()
+		m.Steps++
+		put(rows, f.ID, m)
+	case Resumed:
+		m := moved(rows, e, f.ID, InputResume)
+		m.By, m.Reason, m.ParkedMs, m.ResumedMs = "", "", 0, e.Time.UnixMilli()
+		m.Steps++
+		checkFirst(rows, f.ID, &m)
+		put(rows, f.ID, m)
+	case CheckAsked:
+		m, plain, ok := Get(rows, f.ID)
+		if !ok || !plain {
+			fold.Broken(e, "message %s is not there, or an activity's", f.ID)
+		}
+		m.Steps++
 		put(rows, f.ID, m)
 	case Conflicted:
 		if m, plain, ok := Get(rows, f.ID); !ok {
@@ -111,8 +141,11 @@ func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
 			put(rows, f.ID, m)
 		}
 	case Delivered:
-		m := moved(rows, e, f.ID, InputDelivered)
-		applyDelivered(rows, e, f.ID, m)
+		leaveLine(rows, e, f.ID, moved(rows, e, f.ID, InputDelivered))
+	case Dropped:
+		m := moved(rows, e, f.ID, InputDropped)
+		m.Reason = f.Reason
+		leaveLine(rows, e, f.ID, m)
 	}
 }
 
@@ -136,17 +169,34 @@ func applyPrepared(rows fold.Rows, e *fold.Event, f Prepared) {
 	if _, _, ok := Get(rows, f.ID); ok {
 		fold.Broken(e, "message %s is prepared twice", f.ID)
 	}
-	put(rows, f.ID, Message{
+	m := Message{
 		State: StatePrepared, Fingerprint: f.Fingerprint, Begun: e.Offset, PreparedMs: e.Time.UnixMilli(),
 		Topic: f.Topic, Producer: f.Producer, Key: f.Key, Event: f.Event,
-		DeliverAtMs: f.DeliverAt, DeliverAfterMs: f.DeliverAfter,
-	})
+		DeliverAtMs: f.DeliverAt, DeliverAfterMs: f.DeliverAfter, Schedule: f.schedule(),
+	}
+	checkFirst(rows, f.ID, &m)
+	put(rows, f.ID, m)
 	use(rows, f.Topic, 1)
+}
+
+// checkFirst makes a half message due when its producer is asked first. The due row stays where it is until the message is decided or
+// parked: later checks are a function of it.
+func checkFirst(rows fold.Rows, id log.ID, m *Message) {
+	_, m.DueMs = m.Schedule.Next(m.checkFrom(), id, m.checkFrom())
+	setDue(rows, id, *m)
+}
+
+func clearDue(rows fold.Rows, id log.ID, m *Message) {
+	if m.DueMs > 0 {
+		due.Clear(rows, time.UnixMilli(m.DueMs), string(id[:]))
+		m.DueMs = 0
+	}
 }
 
 func applyCommitted(rows fold.Rows, e *fold.Event, f Committed) {
 	m := moved(rows, e, f.ID, InputCommit)
-	m.DecidedMs, m.By, m.Reason = e.Time.UnixMilli(), f.By, f.Reason
+	clearDue(rows, f.ID, &m)
+	m.DecidedMs, m.By, m.Reason, m.Precheck = e.Time.UnixMilli(), f.By, f.Reason, f.Precheck
 	if f.Partition != nil {
 		m.State = must(e, m.State, InputDelivered)
 		m.Event = nil
@@ -194,14 +244,15 @@ func setDue(rows fold.Rows, id log.ID, m Message) {
 	}
 }
 
-func applyDelivered(rows fold.Rows, e *fold.Event, id log.ID, m Message) {
-	due.Clear(rows, time.UnixMilli(m.DueMs), string(id[:]))
-	m.DueMs, m.Event = 0, nil
+// leaveLine ends a message that waited, and moves the next of its line up.
+func leaveLine(rows fold.Rows, e *fold.Event, id log.ID, m Message) {
+	clearDue(rows, id, &m)
+	m.Event = nil
 	use(rows, m.Topic, -1)
 	put(rows, id, m)
 	line, _ := waiting.Get(rows, waitKey(m))
 	if len(line) == 0 || line[0].ID != id {
-		fold.Broken(e, "message %s is delivered and is not the first of its line", id)
+		fold.Broken(e, "message %s is %s and is not the first of its line", id, m.State)
 	}
 	if line = line[1:]; len(line) == 0 {
 		waiting.Delete(rows, waitKey(m))
@@ -217,9 +268,7 @@ func moveUp(rows fold.Rows, e *fold.Event, w waiter) {
 	if !ok || m.State != StateCommitted {
 		fold.Broken(e, "message %s waits and is not there, or not committed", w.ID)
 	}
-	if m.DueMs > 0 {
-		due.Clear(rows, time.UnixMilli(m.DueMs), string(w.ID[:]))
-	}
+	clearDue(rows, w.ID, &m)
 	m.DueMs = max(w.At, e.Time.UnixMilli())
 	setDue(rows, w.ID, m)
 	put(rows, w.ID, m)

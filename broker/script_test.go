@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"runtime"
@@ -25,9 +26,14 @@ import (
 //	topic NAME [partitions=N]   make a topic
 //	drop NAME                   delete it
 //	prepare ID key=K [topic=T] [data=D] [deliver-after=10s] [deliver-at=10s] [again=ID]
-//	commit ID [by=B] [reason=R], rollback ID
+//	        [check-after=10s] [first-after= interval= max-interval= deadline=]
+//	commit ID [by=B] [reason=R], rollback ID, resume ID
+//	producer VERDICT [reason=R] [says=unwanted]  what it answers from now on; "silence", and none to answer never
+//	prechecks yes|no            whether messages that are committed wait for its word
+//	ask ID                      a person has it asked now
 //	wait 10s                    let time pass
 //	restart                     stop, and start again
+//	down 1h                     the same, with so long in between
 //	show ID, inuse TOPIC
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
@@ -53,12 +59,14 @@ type script struct {
 	store *fold.Store
 	node  *fold.Node
 	b     *broker.Broker
+	asker *scriptAsker
 
 	read map[log.Partition]log.Offset // how far each partition has been printed
 }
 
 func newScript(t *testing.T) *script {
 	s := &script{t: t, fs: vfs.NewMem(), born: time.Now(), ids: map[string]log.ID{}, names: map[log.ID]string{}, read: map[log.Partition]log.Offset{}}
+	s.asker = &scriptAsker{names: s.names, says: "silence"}
 	s.open()
 	return s
 }
@@ -77,10 +85,10 @@ func (s *script) open() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.b = broker.New(func(topic string) (int, bool) {
+	s.b = broker.New(broker.Options{Asker: s.asker, Topics: func(topic string) (int, bool) {
 		c, err := s.l.Topic(s.t.Context(), topic)
 		return c.Partitions, err == nil
-	})
+	}})
 	s.node, err = fold.Open(s.t.Context(), fold.Options{
 		Log: s.l, Topic: log.EventsTopic, Owner: fold.All(1), Store: s.store, Facts: fold.NewFacts(true, broker.Facts()...),
 		Machines: map[byte]fold.Machine{broker.MachineByte: s.b}, Order: []byte{broker.MachineByte}, Placed: broker.Placed, Fatal: fatal,
@@ -117,12 +125,31 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		d.MaybeScanArgs(t, "by", &c.By)
 		d.MaybeScanArgs(t, "reason", &c.Reason)
 		said = s.ask(c)
+	case "resume":
+		c := broker.Resume{Decision: broker.Decision{ID: s.id(d.CmdArgs[0].Key, "")}}
+		d.MaybeScanArgs(t, "by", &c.By)
+		d.MaybeScanArgs(t, "reason", &c.Reason)
+		said = s.ask(c)
+	case "producer":
+		s.asker.set(d)
+	case "prechecks":
+		s.asker.prechecks = d.CmdArgs[0].Key == "yes"
+	case "ask":
+		said = s.askNow(d)
 	case "wait":
 		span, err := time.ParseDuration(d.CmdArgs[0].Key)
 		if err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(span)
+	case "down": // for so long
+		span, err := time.ParseDuration(d.CmdArgs[0].Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.close()
+		<-time.After(span)
+		s.open()
 	case "restart":
 		s.close()
 		s.open()
@@ -139,7 +166,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	synctest.Wait() // until nothing moves but time
 	<-time.After(2 * fold.LazyMax)
 	synctest.Wait() // and what nobody waits for has been written too
-	return said + s.news()
+	return said + s.asker.heard() + s.news()
 }
 
 func verdict(err error) string {
@@ -154,6 +181,9 @@ func (s *script) id(name, key string) log.ID {
 	id, ok := s.ids[name]
 	if !ok {
 		id = log.NewID(time.Now(), key)
+		h := sha256.Sum256([]byte(name)) // the same in each run: checks are spread by it
+		copy(id[9:14], h[:])
+		id[6], id[7], id[8], id[14] = 0x80|h[5]>>4, h[6], 0x80|h[7]>>2, id[14]&3|h[8]&^3
 		s.ids[name], s.names[id] = id, name
 	}
 	return id
@@ -162,11 +192,20 @@ func (s *script) id(name, key string) log.ID {
 func (s *script) prepare(d *datadriven.TestData) string {
 	name := d.CmdArgs[0].Key
 	c := broker.Prepared{Topic: "orders", Producer: "shop"}
-	data, after, at := "1", "", ""
+	data, after, at, checkAfter := "1", "", "", ""
+	schedule := map[string]*int64{
+		"first-after": &c.Schedule.FirstAfter, "interval": &c.Schedule.Interval, "max-interval": &c.Schedule.MaxInterval, "deadline": &c.Schedule.Deadline,
+	}
 	d.ScanArgs(s.t, "key", &c.Key)
-	for arg, to := range map[string]*string{"topic": &c.Topic, "data": &data, "deliver-after": &after, "deliver-at": &at} {
+	for arg, to := range map[string]*string{"topic": &c.Topic, "data": &data, "deliver-after": &after, "deliver-at": &at, "check-after": &checkAfter} {
 		d.MaybeScanArgs(s.t, arg, to)
 	}
+	for arg, to := range schedule {
+		span := ""
+		d.MaybeScanArgs(s.t, arg, &span)
+		*to = millis(s.t, span)
+	}
+	c.CheckAfter = millis(s.t, checkAfter)
 	c.ID = s.id(name, c.Key)
 	c.DeliverAfter = millis(s.t, after)
 	if at != "" {
@@ -217,7 +256,18 @@ func (s *script) show(name string) string {
 			said = "unknown\n"
 			return nil
 		}
-		said = fmt.Sprintf("%s by=%q reason=%q event=%t conflicts=%d\n", m.State, m.By, m.Reason, len(m.Event) > 0, m.Conflicts)
+		id, now := s.id(name, ""), s.node.Now()
+		said = fmt.Sprintf("%s by=%q reason=%q event=%t conflicts=%d", m.State, m.By, m.Reason, len(m.Event) > 0, m.Conflicts)
+		if s.asker.told {
+			said += fmt.Sprintf(" checks=%d", m.Checks(id, now))
+		}
+		if next := m.NextCheck(id, now); s.asker.told && !next.IsZero() {
+			said += fmt.Sprintf(" next in %s", next.Sub(now).Round(10*time.Second))
+		}
+		if m.Stuck(id, now) {
+			said += " stuck"
+		}
+		said += "\n"
 		return nil
 	})
 	return said + verdict(err)
@@ -278,6 +328,9 @@ func (s *script) describe(f fold.Fact) string {
 		return " " + s.names[f.ID]
 	case broker.Committed:
 		if f.Partition == nil {
+			if f.Precheck {
+				return " " + s.names[f.ID] + ", to wait for its producer's word"
+			}
 			return " " + s.names[f.ID] + ", to wait"
 		}
 		return fmt.Sprintf(" %s, and delivered to partition %d", s.names[f.ID], *f.Partition)
@@ -285,6 +338,14 @@ func (s *script) describe(f fold.Fact) string {
 		return " " + s.names[f.ID]
 	case broker.Delivered:
 		return " " + s.names[f.ID]
+	case broker.Parked:
+		return decision(s.names, f.Decision)
+	case broker.Resumed:
+		return decision(s.names, f.Decision)
+	case broker.CheckAsked:
+		return decision(s.names, f.Decision)
+	case broker.Dropped:
+		return decision(s.names, f.Decision)
 	case broker.Conflicted:
 		return fmt.Sprintf(" %s wanted=%s recorded=%s", s.names[f.ID], f.Wanted, f.Recorded)
 	case broker.PlacedAll:

@@ -215,6 +215,18 @@ type Delivered struct {
 	Partition int32  `json:"partition"`
 }
 
+// Parked is the fact that a half message was set aside for a person.
+type Parked struct{ Decision }
+
+// Resumed is the fact that a person put a parked message back.
+type Resumed struct{ Decision }
+
+// CheckAsked is the fact that a person had the producer asked now.
+type CheckAsked struct{ Decision }
+
+// Dropped is the fact that the producer took back a committed message: it will never be visible.
+type Dropped struct{ Decision }
+
 // Conflicted is the fact that someone wanted to decide otherwise than was decided (D2).
 type Conflicted struct {
 	Decision
@@ -287,6 +299,18 @@ func (RolledBack) EventType() string { return "remit.message.rolledback.v1" }
 func (Delivered) EventType() string { return "remit.message.delivered.v1" }
 
 // EventType is the type on the log.
+func (Parked) EventType() string { return "remit.message.parked.v1" }
+
+// EventType is the type on the log.
+func (Resumed) EventType() string { return "remit.message.resumed.v1" }
+
+// EventType is the type on the log.
+func (CheckAsked) EventType() string { return "remit.message.checkasked.v1" }
+
+// EventType is the type on the log.
+func (Dropped) EventType() string { return "remit.message.dropped.v1" }
+
+// EventType is the type on the log.
 func (Conflicted) EventType() string { return "remit.message.conflicted.v1" }
 
 // EventType is the type on the log.
@@ -300,6 +324,7 @@ func Types() []fold.FactType {
 		fold.FactOf[Held](), fold.FactOf[Declined](), fold.FactOf[Posted](), fold.FactOf[Voided](), read((*scanner).credited),
 		fold.FactOf[Prepared](), fold.FactOf[Committed](), fold.FactOf[RolledBack](), fold.FactOf[Delivered](),
 		fold.FactOf[Conflicted](), read((*scanner).placedAll),
+		fold.FactOf[Parked](), fold.FactOf[Resumed](), fold.FactOf[CheckAsked](), fold.FactOf[Dropped](),
 	}
 }
 

@@ -34,9 +34,30 @@ func (*View) Apply(rows fold.Rows, e *fold.Event) {
 		t.Partition = f.Partition
 		delivered(rows, e, f.ID, t)
 	case facts.RolledBack:
-		t := known(rows, e, f.ID)
+		t := unparked(rows, e, f.ID)
 		t.decide(e, f.By, f.Reason)
 		t.State, t.EndedMs, t.EndedAt = stateRolledBack, t.DecidedMs, t.DecidedAt
+		closed(rows, f.ID, &t)
+		put(rows, f.ID, t)
+	case facts.Parked:
+		t := known(rows, e, f.ID)
+		t.State = stateParked
+		t.mark(e, markParked, f.Decision)
+		note(rows, byUnpaid, string(classMessage)+stateParked, f.ID.Bytes(), &t)
+		put(rows, f.ID, t)
+	case facts.Resumed:
+		t := unparked(rows, e, f.ID)
+		t.State = statePrepared
+		t.mark(e, markResumed, f.Decision)
+		put(rows, f.ID, t)
+	case facts.CheckAsked:
+		t := known(rows, e, f.ID)
+		t.mark(e, markCheckAsked, f.Decision)
+		put(rows, f.ID, t)
+	case facts.Dropped:
+		t := known(rows, e, f.ID)
+		t.State, t.EndedMs, t.EndedAt = stateDropped, ms(e), e.Offset
+		t.mark(e, markDropped, f.Decision)
 		closed(rows, f.ID, &t)
 		put(rows, f.ID, t)
 	case facts.Conflicted:
@@ -61,6 +82,20 @@ func known(rows fold.Rows, e *fold.Event, id log.ID) thing {
 		fold.Broken(e, "%s is not there", id)
 	}
 	return t
+}
+
+// unparked is known, of a message that is parked no longer if it was.
+func unparked(rows fold.Rows, e *fold.Event, id log.ID) thing {
+	t := known(rows, e, id)
+	if t.State == stateParked {
+		index.Delete(rows, indexKey(byUnpaid, string(classMessage)+stateParked, &t))
+	}
+	return t
+}
+
+// mark adds to what happened. Earlier versions of the row keep theirs.
+func (t *thing) mark(e *fold.Event, kind string, d facts.Decision) {
+	t.Marks = append(t.Marks[:len(t.Marks):len(t.Marks)], mark{Kind: kind, Ms: ms(e), At: e.Offset, By: d.By, Reason: d.Reason})
 }
 
 func fresh(rows fold.Rows, e *fold.Event, id log.ID) {
@@ -262,7 +297,7 @@ func applyPrepared(rows fold.Rows, e *fold.Event, f *facts.Prepared) {
 }
 
 func applyCommitted(rows fold.Rows, e *fold.Event, f *facts.Committed) {
-	t := known(rows, e, f.ID)
+	t := unparked(rows, e, f.ID)
 	t.decide(e, f.By, f.Reason)
 	t.State = stateCommitted
 	if f.Partition == nil {

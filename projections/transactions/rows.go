@@ -31,6 +31,8 @@ const (
 	stateCommitted  = "committed"
 	stateDelivered  = "delivered"
 	stateRolledBack = "rolledback"
+	stateParked     = "parked"
+	stateDropped    = "dropped"
 )
 
 // thing is a payment, refund, activity or plain message. It lives in the partition of its id, and rests on that
@@ -50,7 +52,25 @@ type thing struct {
 	Activity                      *activity
 	Message                       *message
 	Conflicts                     []conflict
+	Marks                         []mark
 }
+
+// mark is what happened to a message between its preparing and its end that decided nothing, or took it back.
+type mark struct {
+	_          struct{} `cbor:",toarray"`
+	Kind       string
+	Ms         int64
+	At         log.Offset
+	By, Reason string
+}
+
+// The kinds of marks.
+const (
+	markParked     = "parked"
+	markResumed    = "resumed"
+	markCheckAsked = "checkasked"
+	markDropped    = "dropped"
+)
 
 // activity is what began. It never changes, and is shared by all versions of its row.
 type activity struct {
@@ -149,7 +169,7 @@ type by byte
 const (
 	byTime        by = 't' // class
 	byOpen        by = 'o' // class; until it is decided, or a message delivered
-	byUnpaid      by = 'z' // class and outcome: what came to nothing
+	byUnpaid      by = 'z' // class and outcome: what came to nothing, or is parked
 	byPayer       by = 'p'
 	byPayee       by = 'q'
 	byReference   by = 'r'

@@ -167,6 +167,9 @@ func (s snapshot) message(x found) Message {
 		return m
 	}
 	m.Producer = x.Message.Producer
+	if n := len(x.Marks); n > 0 && (x.State == stateParked || x.State == stateDropped) {
+		m.Reason = x.Marks[n-1].Reason // why it stands where it stands
+	}
 	m.at = ref{s.core(x.id), x.BegunAt}
 	switch {
 	case x.Message.DeliverAfter > 0 && x.DecidedMs > 0:
@@ -245,7 +248,14 @@ func (s snapshot) facts(x found) []fact {
 	if x.DecidedMs > 0 {
 		here(rankDecided, x.DecidedMs, x.DecidedAt, x.decision(), x.By, x.Reason)
 	}
-	if x.EndedMs > 0 && x.EndedAt != x.DecidedAt {
+	for _, m := range x.Marks {
+		rank := rankTried // before it is decided
+		if x.DecidedMs > 0 && m.At > x.DecidedAt {
+			rank = rankEnded
+		}
+		here(rank, m.Ms, m.At, m.fact(), m.By, m.Reason)
+	}
+	if x.EndedMs > 0 && x.EndedAt != x.DecidedAt && x.State != stateDropped { // that is a mark
 		here(rankEnded, x.EndedMs, x.EndedAt, x.ending(), "", "")
 	}
 	for _, c := range x.Conflicts {
@@ -272,6 +282,19 @@ func (x found) decision() fold.Fact {
 		return facts.RolledBack{}
 	}
 	return facts.Committed{}
+}
+
+func (m mark) fact() fold.Fact {
+	switch m.Kind {
+	case markParked:
+		return facts.Parked{}
+	case markResumed:
+		return facts.Resumed{}
+	case markCheckAsked:
+		return facts.CheckAsked{}
+	default:
+		return facts.Dropped{}
+	}
 }
 
 func (x found) ending() fold.Fact {

@@ -13,7 +13,7 @@ import (
 const Name = "transactions"
 
 // Version names the rules that make the rows.
-const Version = "transactions/1"
+const Version = "transactions/2"
 
 // View answers queries from a store that follows the log. All methods are safe for concurrent use.
 type View struct {
@@ -416,6 +416,8 @@ func (s snapshot) messageStreams(f MessageFilter) []lists.Stream[[]byte] {
 		return s.classes(byOpen, "", all...)
 	case stateCommitted:
 		return s.classes(byOpen, "", classMessage)
+	case stateParked, stateDropped:
+		return s.classes(byUnpaid, f.State, classMessage)
 	case stateRolledBack:
 		streams := s.classes(byUnpaid, stateRolledBack, classMessage)
 		if !plain {

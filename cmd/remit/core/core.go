@@ -33,7 +33,7 @@ import (
 
 // FoldVersion names the rules of the core's folds. A release that changes what a row looks like raises it: the stores are then made
 // again from the log.
-const FoldVersion = "core/1"
+const FoldVersion = "core/2"
 
 // Options of a Core.
 type Options struct {
@@ -138,7 +138,7 @@ func (c *Core) openNode(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	c.Broker = broker.New(c.topics)
+	c.Broker = broker.New(broker.Options{Topics: c.topics})
 	c.Payments = payments.NewService(o.Log)
 	c.Saga = saga.New(saga.Options{
 		Partitions: c.Created.Partitions, Topics: c.topics, Initiators: payments.Initiators(), Answered: c.Payments.Answered,
