@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"strings"
 	"time"
 )
 
@@ -136,3 +137,7 @@ func Reserved(topic string) bool {
 	const own = "remit."
 	return topic == PaymentsTopic || topic != AnswersTopic && len(topic) >= len(own) && topic[:len(own)] == own
 }
+
+// ReservedGroup reports whether remit itself reads in a consumer group. Others may look at such a group, and neither join it nor change what it
+// has committed.
+func ReservedGroup(group string) bool { return strings.HasPrefix(group, "remit.") }

@@ -14,7 +14,8 @@
 // K4 (told): a client that reads what is no longer there (the log was restored from a copy, or made anew) is told by leader epochs, cluster id,
 // topic ids and OFFSET_OUT_OF_RANGE, as Kafka tells it.
 //
-// K5 (remit's own): topics that remit alone writes ([log.Reserved]) are not written, deleted, trimmed, repartitioned or configured.
+// K5 (remit's own): topics that remit alone writes ([log.Reserved]) are not written, deleted, trimmed, repartitioned or configured, and groups that
+// it reads in ([log.ReservedGroup]) are not joined or changed.
 //
 // K6 (apart): a malformed or oversize request closes its connection, and harms no other.
 //

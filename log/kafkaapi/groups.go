@@ -33,6 +33,9 @@ func (s *Server) partitions(topic string) int {
 
 // group answers a request of groups. Joins and syncs wait, until the client has left.
 func (s *Server) group(ctx context.Context, client groups.Client, q kmsg.Request) kmsg.Response {
+	if r := refuseReserved(q); r != nil {
+		return r
+	}
 	g := s.groups
 	switch q := q.(type) {
 	case *kmsg.JoinGroupRequest:
@@ -60,12 +63,13 @@ func (s *Server) group(ctx context.Context, client groups.Client, q kmsg.Request
 	}
 }
 
-// DeleteTopic removes a topic, and what groups have committed of it. Every door that deletes topics goes through it.
+// DeleteTopic removes a topic, tells [Options].Deleted, and removes what groups have committed of it. Every door that deletes topics goes through it.
 func (s *Server) DeleteTopic(ctx context.Context, name string) error {
 	s.admin.Lock()
 	defer s.admin.Unlock()
 	if err := s.o.Log.DeleteTopic(ctx, name); err != nil {
 		return err
 	}
+	s.o.Deleted(name)
 	return s.groups.TopicDeleted(ctx, name)
 }

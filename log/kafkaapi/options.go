@@ -60,6 +60,8 @@ type Options struct {
 	Partitions int
 	// InUse says why a topic must not be deleted; nil error if it may be. A nil function means that all may.
 	InUse func(topic string) error
+	// Deleted is told of a topic that is gone, BEFORE one of its name can be made again. What was read of it is not to be committed any more.
+	Deleted func(topic string)
 	// Dir is what DescribeLogDirs calls the place of the log.
 	Dir string
 	// Logger takes what is worth a person's eye. Nil discards it.
@@ -99,6 +101,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.InUse == nil {
 		o.InUse = func(string) error { return nil }
+	}
+	if o.Deleted == nil {
+		o.Deleted = func(string) {}
 	}
 	if o.Dir == "" {
 		o.Dir = "remit"

@@ -219,6 +219,21 @@ func topicsOf(offsets map[topicPartition]offset) (topics []kmsg.OffsetFetchReque
 	return topics
 }
 
+// Reads reports whether a group reads a topic: a member is subscribed to it, or something of it is committed.
+func (c *Coordinator) Reads(ctx context.Context, id, topic string) bool {
+	g, err := c.enter(ctx, id, false)
+	if err != nil {
+		return false
+	}
+	defer c.leave(g)
+	for tp := range g.offsets {
+		if tp.topic == topic {
+			return true
+		}
+	}
+	return len(g.members) > 0 && g.subscribed(topic)
+}
+
 // OffsetDelete drops offsets of topics that no member of the group reads.
 func (c *Coordinator) OffsetDelete(ctx context.Context, _ Client, req *kmsg.OffsetDeleteRequest) *kmsg.OffsetDeleteResponse {
 	r := reply[*kmsg.OffsetDeleteResponse](req)
