@@ -67,7 +67,7 @@ var Codes = []CodeInfo{
 	{CodeInvalidField, http.StatusBadRequest, false, "Invalid field",
 		"A field, named by `field`, is missing, of the wrong type, or has a value that cannot be. Amounts are strings, durations look like `30s`, times are RFC 3339."},
 	{CodeInvalidID, http.StatusBadRequest, false, "Invalid id",
-		"An id is a UUIDv8 of remit's, or a name of your own in `[A-Za-z0-9._:~-]{1,128}`."},
+		"An id is a UUIDv8 of remit's, or a name of your own in `[A-Za-z0-9._:~-]{1,128}`. A new one may say that it was made at most a day ahead of remit's clock."},
 	{CodeInvalidAmount, http.StatusBadRequest, false, "Invalid amount",
 		"An amount is a decimal string in major units with no more decimals than its currency has, such as `\"12.50\"`; `field` names it."},
 	{CodeInvalidParameter, http.StatusBadRequest, false, "Invalid query parameter",

@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/remitlog/remit/log"
 )
@@ -72,12 +73,21 @@ func (ref Ref) String() string {
 	return ref.Name
 }
 
-// CheckSlot answers 400 wrong_slot for an id that is not in the slot of its routing key. field names the key.
-func (ref Ref) CheckSlot(field, key string) error {
+// IDAheadMax is how far ahead of the server's clock an id may say that it was made.
+const IDAheadMax = 24 * time.Hour
+
+// CheckNew looks at an id that something is to be made under: 400 wrong_slot if it is not in the slot of its routing key, which field
+// names; 400 invalid_id if it is of a time more than IDAheadMax ahead. New ids are known to be new by lying beyond the old ones: one of a
+// far day would make each that comes before it dearer, for ever.
+func (ref Ref) CheckNew(field, key string) error {
 	if !ref.IsID() {
 		return nil
 	}
 	got, want := ref.ID.Slot(), log.SlotOf(key)
+	if at := ref.ID.Time(); got == want && time.Until(at) > IDAheadMax {
+		return NewProblem(CodeInvalidID, "id: %s says that it was made at %s, which is more than %s ahead; set the clock right that it was made by, and make another",
+			ref.ID, at.Format(time.RFC3339), Duration(IDAheadMax)).With("field", "id")
+	}
 	if got == want {
 		return nil
 	}

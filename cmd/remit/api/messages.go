@@ -123,7 +123,7 @@ func newHalf(topic, producer string, e log.Event) (half, error) {
 	}
 	h.prepared.Key, h.prepared.Name = e.Key, nameOf(&e)
 	if !h.prepared.ID.IsZero() {
-		if err := (Ref{ID: h.prepared.ID}).CheckSlot("partitionkey", e.Key); err != nil {
+		if err := (Ref{ID: h.prepared.ID}).CheckNew("partitionkey", e.Key); err != nil {
 			return h, err
 		}
 	}

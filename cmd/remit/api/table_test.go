@@ -63,6 +63,11 @@ func (r row) run(t *testing.T, w *world) {
 
 func idFor(key string) string { return log.NewID(time.Now(), key).String() }
 
+// idAhead is an id of a time that much further ahead than an id may be.
+func idAhead(d time.Duration, key string) string {
+	return log.NewID(time.Now().Add(api.IDAheadMax+d), key).String()
+}
+
 func otherSlot(key string) string {
 	for i := 0; ; i++ {
 		if other := fmt.Sprint(key, i); log.SlotOf(other) != log.SlotOf(key) {
@@ -137,6 +142,8 @@ func TestPaymentsAndAccounts(t *testing.T) {
 		{name: "own id again", path: "/v1/payments", body: pay(strings.ToUpper(own), ""), status: 200, sent: replayed},
 		{name: "own id, other content", path: "/v1/payments", body: pay(own, `,"reference":"x"`), status: 409, want: []string{`"field":"reference"`}},
 		{name: "wrong slot", path: "/v1/payments", body: pay(otherSlot("alice"), ""), status: 400, want: []string{`"code":"wrong_slot"`, `"field":"id"`}},
+		{name: "id of a day to come", path: "/v1/payments", body: pay(idAhead(time.Minute, "alice"), ""), status: 400, want: []string{`"code":"invalid_id"`, `"field":"id"`}},
+		{name: "id of a clock that is ahead", path: "/v1/payments", body: strings.Replace(pay(idAhead(-time.Hour, "alice"), ""), "12.50", "1000000", 1), status: 402},
 		{name: "no id", path: "/v1/payments", body: `{"payer":"alice","payee":"shop","amount":"1","currency":"USD"}`, status: 400, want: []string{`"code":"id_required"`}},
 		{name: "key for id", path: "/v1/payments", head: "Idempotency-Key: p1", body: `{"payer":"alice","payee":"shop","amount":"12.5","currency":"USD","reference":"order 7"}`, status: 200, sent: replayed},
 		{name: "key and other id", path: "/v1/payments", head: "Idempotency-Key: p1", body: pay("p2", ""), status: 400, want: []string{`"code":"id_mismatch"`}},
@@ -196,6 +203,7 @@ func TestPaymentsAndAccounts(t *testing.T) {
 		{name: "refund too much", path: "/v1/payments/p1/refunds", body: `{"id":"f2","amount":"10.01"}`, status: 409, want: []string{`"code":"exceeds_paid"`}},
 		{name: "refund without id", path: "/v1/payments/p1/refunds", body: `{"amount":"1"}`, status: 400, want: []string{`"code":"id_required"`}},
 		{name: "refund in the wrong slot", path: "/v1/payments/p1/refunds", body: `{"id":"` + otherSlot("alice") + `","amount":"1"}`, status: 400, want: []string{`"code":"wrong_slot"`}},
+		{name: "refund of a day to come", path: "/v1/payments/p1/refunds", body: `{"id":"` + idAhead(time.Minute, "alice") + `","amount":"1"}`, status: 400, want: []string{`"code":"invalid_id"`}},
 		{name: "refund nothing", path: "/v1/payments/nothing/refunds", body: `{"id":"f2","amount":"1"}`, status: 404},
 		{name: "refund a refused one", path: "/v1/payments/r1/refunds", body: `{"id":"f2","amount":"1"}`, status: 409, want: []string{`"code":"not_paid"`}},
 		{name: "the payment shows it", path: "/v1/payments", body: pay("p1", `,"reference":"order 7"`), status: 200, want: []string{`"refunded":"2.50"`}, sent: replayed},
@@ -365,6 +373,7 @@ func TestMessages(t *testing.T) {
 		{name: "own id again", path: post, head: structured, body: with(one), status: 202, sent: replayed},
 		{name: "own id, other content", path: post, head: structured, body: strings.Replace(with(one), `"a":1`, `"a":2`, 1), status: 409, want: []string{`"field":"data"`}},
 		{name: "wrong slot", path: post, head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+otherSlot("k")+`"`), status: 400, want: []string{`"code":"wrong_slot"`}},
+		{name: "remitid of a day to come", path: post, head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+idAhead(time.Minute, "k")+`"`), status: 400, want: []string{`"code":"invalid_id"`}},
 		{name: "remitid is no id", path: post, head: structured, body: event("m2", `,"remitid":"x"`), status: 400, want: []string{`"code":"invalid_id"`, `"field":"remitid"`}},
 		{name: "deliverat is no time", path: post, head: structured, body: event("m2", `,"deliverat":"x"`), status: 400, want: []string{`"field":"deliverat"`}},
 		{name: "deliverat and deliverafter", path: post, head: structured, body: event("m2", `,"deliverat":"2027-01-01T00:00:00Z","deliverafter":"1s"`), status: 400, want: []string{`"code":"invalid_field"`, `"field":"deliverafter"`, "one of the two"}},
