@@ -194,6 +194,16 @@ func (s *Service) await(ctx context.Context, id log.ID, wake func(log.Position))
 	s.waiters[id] = append(s.waiters[id], w)
 }
 
+// Waiting returns how many callers wait for a payment or refund to be settled.
+func (s *Service) Waiting() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range s.waiters {
+		n += len(w)
+	}
+	return n
+}
+
 // forget drops one waiter.
 func (s *Service) forget(id log.ID, gone *waiter) {
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,9 @@ type paymentLine struct {
 	over     atomic.Bool
 	start    time.Time // the node's
 	deadline time.Time
+	// patience ends with the line's answer: nothing of it waits for a payment to be settled any more.
+	patience context.Context
+	leave    context.CancelFunc
 
 	chain   *payerChain // guarded by batch.mu, as are those below
 	next    *paymentLine
@@ -104,8 +108,9 @@ func (b *paymentBatch) begin(l *Line) {
 		return
 	}
 	x := &paymentLine{batch: b, line: l, request: req, start: b.payments.Service.Now(), deadline: time.Now().Add(b.wait)}
+	x.patience, x.leave = context.WithCancel(l.Context())
 	b.join(x)
-	b.payments.Service.Claim(l.Context(), req, x.isClaimed)
+	b.payments.Service.Claim(x.patience, req, x.isClaimed)
 }
 
 // join puts a line at the end of its payer's chain.
@@ -158,7 +163,7 @@ func (x *paymentLine) done(a payments.Answer, err error) {
 	if x.over.Swap(true) {
 		return
 	}
-	defer func() { <-x.batch.slots }()
+	defer func() { x.leave(); <-x.batch.slots }()
 	if err != nil {
 		x.line.Fail(x.batch.payments.problem(x.request, err))
 		return

@@ -13,6 +13,7 @@ import (
 
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/projections"
 )
@@ -30,12 +31,18 @@ func newWorld(t testing.TB) *world { return newWorldOn(t, vfs.NewMem(), "") }
 
 func newWorldOn(t testing.TB, fs vfs.FS, dir string) *world {
 	t.Helper()
+	return newWorldOver(t, fs, dir, func(l log.Log) log.Log { return l })
+}
+
+// newWorldOver has the core write to what over makes of the log.
+func newWorldOver(t testing.TB, fs vfs.FS, dir string, over func(log.Log) log.Log) *world {
+	t.Helper()
 	fatal := func(err error) { t.Errorf("fatal: %v", err) }
 	l, err := embedded.Open(embedded.Options{Dir: fs.PathJoin(dir, "log"), FS: fs, Fatal: fatal})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := core.Open(t.Context(), core.Options{Log: l, Dir: dir, FS: fs, Partitions: 4, Fatal: fatal})
+	c, err := core.Open(t.Context(), core.Options{Log: over(l), Dir: dir, FS: fs, Partitions: 4, Fatal: fatal})
 	if err != nil {
 		t.Fatal(err)
 	}
