@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -57,32 +56,12 @@ var (
 	// rows are by the 16 bytes of the id. Most ids that are looked up are new.
 	messages = fold.NewTable[Row](Table).Ascending()
 
-	// waiting are the lines of messages of a topic and key that are committed and not delivered.
-	waiting = fold.NewTable[[]waiter]('w')
-
 	// uses counts the messages of a topic that are prepared, or not delivered.
 	uses = fold.NewTable[int64]('u')
 )
 
 // step names a fact that may come more than once.
 func (m Message) step(fact string) string { return fmt.Sprintf("%s/%d", fact, m.Steps+1) }
-
-// waiter is a message in the line of its topic and key.
-//
-// INVARIANT: a line is sorted by when its messages are wanted on their topic, and then by their decisions (M1). It is the whole
-// order: a delayed message stands in it from its commit on, so that whoever is decided after it is due comes behind it, also
-// when its topic is missing then, or its timer late. Only the first of a line is delivered.
-type waiter struct {
-	_  struct{} `cbor:",toarray"`
-	ID log.ID
-	At int64 // Unix ms
-}
-
-// heldBack reports whether m, decided now, must wait behind another of its key.
-func heldBack(rows fold.Reader, m Message) bool {
-	line, ok := waiting.Get(rows, waitKey(m))
-	return ok && line[0].At <= m.DecidedMs
-}
 
 // Get returns the row of a message, and whether it is a plain one: it has no activity.
 func Get(rows fold.Reader, id log.ID) (m Message, plain, ok bool) {
@@ -98,8 +77,6 @@ func InUse(rows fold.Reader, topic string) int64 {
 	n, _ := uses.Get(rows, topic)
 	return n
 }
-
-func waitKey(m Message) string { return m.Topic + "\x00" + m.Key }
 
 // Apply implements fold.Machine.
 func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
@@ -204,7 +181,7 @@ func applyCommitted(rows fold.Rows, e *fold.Event, f Committed) {
 		put(rows, f.ID, m)
 		return
 	}
-	if at := m.wantedAt(); queue(rows, f.ID, m) || at > m.DecidedMs {
+	if at := m.wantedAt(); queue(rows, e, f.ID, m) || at > m.DecidedMs {
 		m.DueMs = at // else it becomes due when it is the first of its key
 	}
 	setDue(rows, f.ID, m)
@@ -227,17 +204,6 @@ func must(e *fold.Event, s State, in Input) State {
 	return next
 }
 
-// queue puts a message into the line of its key, and reports whether it is the first there.
-func queue(rows fold.Rows, id log.ID, m Message) bool {
-	line, _ := waiting.Get(rows, waitKey(m))
-	place := len(line)
-	for place > 0 && line[place-1].At > m.wantedAt() {
-		place--
-	}
-	waiting.Put(rows, waitKey(m), slices.Insert(slices.Clone(line), place, waiter{ID: id, At: m.wantedAt()}))
-	return place == 0
-}
-
 func setDue(rows fold.Rows, id log.ID, m Message) {
 	if m.DueMs > 0 {
 		due.Set(rows, time.UnixMilli(m.DueMs), string(id[:]))
@@ -250,28 +216,21 @@ func leaveLine(rows fold.Rows, e *fold.Event, id log.ID, m Message) {
 	m.Event = nil
 	use(rows, m.Topic, -1)
 	put(rows, id, m)
-	line, _ := waiting.Get(rows, waitKey(m))
-	if len(line) == 0 || line[0].ID != id {
-		fold.Broken(e, "message %s is %s and is not the first of its line", id, m.State)
+	if next, at, ok := leave(rows, e, id, m); ok {
+		moveUp(rows, e, next, at)
 	}
-	if line = line[1:]; len(line) == 0 {
-		waiting.Delete(rows, waitKey(m))
-		return
-	}
-	waiting.Put(rows, waitKey(m), slices.Clone(line))
-	moveUp(rows, e, line[0])
 }
 
 // moveUp makes the message due that is the first of its line now.
-func moveUp(rows fold.Rows, e *fold.Event, w waiter) {
-	m, _, ok := Get(rows, w.ID)
+func moveUp(rows fold.Rows, e *fold.Event, id log.ID, at int64) {
+	m, _, ok := Get(rows, id)
 	if !ok || m.State != StateCommitted {
-		fold.Broken(e, "message %s waits and is not there, or not committed", w.ID)
+		fold.Broken(e, "message %s waits and is not there, or not committed", id)
 	}
-	clearDue(rows, w.ID, &m)
-	m.DueMs = max(w.At, e.Time.UnixMilli())
-	setDue(rows, w.ID, m)
-	put(rows, w.ID, m)
+	clearDue(rows, id, &m)
+	m.DueMs = max(at, e.Time.UnixMilli())
+	setDue(rows, id, m)
+	put(rows, id, m)
 }
 
 func use(rows fold.Rows, topic string, by int64) {

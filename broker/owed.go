@@ -181,12 +181,6 @@ func (b *Broker) owesPrecheck(rows fold.Reader, q Question) []fold.Effect {
 	}
 }
 
-// first reports whether a message that waits is the first of its line.
-func first(rows fold.Reader, id log.ID, m Message) bool {
-	line, ok := waiting.Get(rows, waitKey(m))
-	return ok && line[0].ID == id
-}
-
 // deliverDue delivers a committed message that had to wait. It fails while its topic is missing, and is asked again.
 type deliverDue struct {
 	broker *Broker

@@ -37,14 +37,19 @@ import (
 //	show ID, inuse TOPIC
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
-		// The log keeps channels in a sync.Pool, and one bubble may not touch another's: two collections empty it.
-		runtime.GC()
-		runtime.GC()
-		synctest.Test(t, func(t *testing.T) {
-			s := newScript(t)
-			defer s.close()
-			datadriven.RunTest(t, path, s.run)
-		})
+		bubble(t, func(s *script) { datadriven.RunTest(s.t, path, s.run) })
+	})
+}
+
+// bubble runs f in time of its own.
+func bubble(t *testing.T, f func(*script)) {
+	// The log keeps channels in a sync.Pool, and one bubble may not touch another's: two collections empty it.
+	runtime.GC()
+	runtime.GC()
+	synctest.Test(t, func(t *testing.T) {
+		s := newScript(t)
+		defer s.close()
+		f(s)
 	})
 }
 
@@ -211,14 +216,34 @@ func (s *script) prepare(d *datadriven.TestData) string {
 	if at != "" {
 		c.DeliverAt = s.born.UnixMilli() + millis(s.t, at)
 	}
+	s.fill(&c, name, data)
+	c.Fingerprint = log.FingerprintOf(c.Topic, c.Key, data, after, at)
+	return s.ask(broker.Prepare{Prepared: c})
+}
+
+// fill gives a half message its event.
+func (s *script) fill(c *broker.Prepared, name, data string) {
 	e := log.Event{ID: name, Source: "shop", Type: "order", Key: c.Key, DataContentType: "application/json", Data: []byte(data)}
 	b, err := e.MarshalStructured()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	c.Event, c.Name = b, "shop "+name
-	c.Fingerprint = log.FingerprintOf(c.Topic, c.Key, data, after, at)
-	return s.ask(broker.Prepare{Prepared: c})
+}
+
+// half is a half message on topic orders.
+func (s *script) half(name, key string, after time.Duration) broker.Prepared {
+	c := broker.Prepared{ID: s.id(name, key), Topic: "orders", Producer: "shop", Key: key, DeliverAfter: after.Milliseconds()}
+	s.fill(&c, name, "1")
+	return c
+}
+
+func (s *script) outcome(c fold.Command) broker.Outcome {
+	r, err := s.node.Do(s.t.Context(), 0, c)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r.Answer.(broker.Outcome)
 }
 
 func millis(t *testing.T, d string) int64 {
