@@ -1,12 +1,14 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +17,8 @@ import (
 	"github.com/google/jsonschema-go/jsonschema"
 
 	"github.com/remitlog/remit/cmd/remit/api"
+	"github.com/remitlog/remit/cmd/remit/demo"
+	"github.com/remitlog/remit/cmd/remit/torture"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/saga/payments"
 )
@@ -34,7 +38,49 @@ func TestEventsKeepTheirSchemas(t *testing.T) {
 		t.Fatal(err)
 	}
 	live(t, client)
-	types, orders := map[string]heard{}, 0
+	if orders := keepSchemas(t, client); orders != 1 {
+		t.Errorf("%d messages, want the committed one", orders)
+	}
+}
+
+// TestDemoKeepsItsSchemas does the same with every event that a demo delivers.
+func TestDemoKeepsItsSchemas(t *testing.T) {
+	t.Setenv(beRemit, "1")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := false
+	_, err = demo.Run(t.Context(), demo.Options{
+		Dir: t.TempDir(), Seed: 4, Payments: 300, Say: t.Logf, Progress: func(int, int) {}, Server: torture.Options{Binary: self},
+		Show: func(_ context.Context, s demo.Shown) error {
+			client, err := (&app{server: s.URL}).client()
+			if err == nil {
+				shown = true
+				keepSchemas(t, client)
+			}
+			return err
+		},
+	})
+	if err != nil || !shown {
+		t.Error(err, shown)
+	}
+}
+
+// beRemit makes the test's program remit.
+const beRemit = "TEST_IS_REMIT"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(beRemit) != "" {
+		os.Exit(run(context.Background(), os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+// keepSchemas holds all that a server's topics have against the schemas, and returns how many messages there are on topic orders.
+func keepSchemas(t *testing.T, client *client) (orders int) {
+	t.Helper()
+	types := map[string]heard{}
 	for _, e := range readAll(t, client) {
 		what := fmt.Sprintf("%s: %s %s with the schema %q: %v", e.topic, e.Type, e.ID, e.DataSchema, e.data)
 		switch e.topic {
@@ -56,9 +102,6 @@ func TestEventsKeepTheirSchemas(t *testing.T) {
 			}
 		}
 	}
-	if orders != 1 {
-		t.Errorf("%d messages, want the committed one", orders)
-	}
 	var want []string
 	for _, f := range payments.Told() {
 		want = append(want, f.Type)
@@ -69,6 +112,7 @@ func TestEventsKeepTheirSchemas(t *testing.T) {
 	for _, e := range types {
 		schemaBites(t, schemaOf(t, client, e), e)
 	}
+	return orders
 }
 
 // live does one of everything: paid, refused, captured, voided and refunded, by name and by id, and messages.
