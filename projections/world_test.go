@@ -309,6 +309,8 @@ func TestStories(t *testing.T) {
 		{want["p1"].ID.String(), p1},
 		{want["p1"].ID.String() + "/credit/credited", p1},
 		{want["r1"].ID.String(), p1},
+		{"r1", p1},
+		{"r2", p2},
 		{"p2", p2},
 		{"cart-1", append(slices.Clone(p1), p2...)},
 		{"p3", []string{named, begun, decided}},

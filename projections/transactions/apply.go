@@ -165,6 +165,9 @@ func noteSides(rows fold.Rows, f *facts.Begun, id []byte, t *thing) {
 		}
 	case classRefund:
 		note(rows, byKey, f.Key, id, t)
+		if f.Name != "" {
+			note(rows, byRefund, f.Name, id, t)
+		}
 	case classActivity: // payments and refunds have one participant, and it is always the same
 		note(rows, byKey, f.Key, id, t)
 		for _, a := range f.Actions {

@@ -180,6 +180,7 @@ const (
 	byKey         by = 'k'
 	byEvent       by = 'e'
 	bySubject     by = 's'
+	byRefund      by = 'R' // the name of a refund: unique under its payment alone
 )
 
 func indexPrefix(b by, value string) []byte {

@@ -37,7 +37,7 @@ type StoryEvent struct {
 	Event []byte
 }
 
-// Story tells the story of whatever any is: an id; a name; a reference; the id of an event, of the core's or of one that
+// Story tells the story of whatever any is: an id; a name; the name of a refund, of all that are called so; a reference; the id of an event, of the core's or of one that
 // was delivered; account/name of a deposit or withdrawal. It reports false if nothing is called so.
 func (v *View) Story(ctx context.Context, any string) (story Story, ok bool, err error) {
 	story.Of = any
@@ -99,11 +99,10 @@ func (s snapshot) story(any string, story *Story) ([]fact, error) {
 		story.IDs = []log.ID{c.ID} // claimed, and not begun
 		return []fact{s.claimed(kind, any, c)}, nil
 	}
-	if all, err := s.tellAll(byReference, any, story); len(all) > 0 || err != nil {
-		return all, err
-	}
-	if all, err := s.tellAll(byEvent, any, story); len(all) > 0 || err != nil {
-		return all, err
+	for _, b := range []by{byRefund, byReference, byEvent} {
+		if all, err := s.tellAll(b, any, story); len(all) > 0 || err != nil {
+			return all, err
+		}
 	}
 	thing, rest, _ := strings.Cut(any, "/")
 	if id, ok := log.ParseID(thing); ok && rest != "" { // an event's id begins with the id of its thing
@@ -119,11 +118,23 @@ func (s snapshot) claimed(kind, name string, c claim) fact {
 	return fact{ref{log.Partition{Topic: log.EventsTopic, Index: p}, c.At}, rankNamed, Step{Detail: name}}
 }
 
+// called returns what an index finds a thing by.
+func (x found) called(b by) string {
+	switch b {
+	case byRefund:
+		return x.Name
+	case byReference:
+		return x.Activity.Reference
+	default:
+		return x.Message.EventID
+	}
+}
+
 // tellAll tells of all things under an index value, the oldest first.
 func (s snapshot) tellAll(b by, value string, story *Story) ([]fact, error) {
 	page := lists.Page{Size: StoryMax}
 	things, more, err := list(s, page, lists.Range{}, s.streams(b, value), func(x found) (found, bool) {
-		return x, b == byEvent && x.Message.EventID == value || b == byReference && x.Activity.Reference == value
+		return x, x.called(b) == value
 	})
 	if err != nil {
 		return nil, err

@@ -13,7 +13,7 @@ import (
 const Name = "transactions"
 
 // Version names the rules that make the rows.
-const Version = "transactions/2"
+const Version = "transactions/3"
 
 // View answers queries from a store that follows the log. All methods are safe for concurrent use.
 type View struct {
@@ -295,6 +295,17 @@ func (v *View) Refunds(of log.ID, page lists.Page) (refunds []Payment, next []by
 		streams := []lists.Stream[[]byte]{s.stream(s.home(of), byParent, string(of[:]))}
 		refunds, next, err = list(s, page, lists.Range{}, streams, func(x found) (Payment, bool) {
 			return s.payment(x), x.Class == classRefund
+		})
+		return err
+	})
+	return refunds, next, err
+}
+
+// RefundsNamed lists the refunds of a name, newest first: each of a payment of its own, under which it is unique.
+func (v *View) RefundsNamed(name string, page lists.Page) (refunds []Payment, next []byte, err error) {
+	err = v.read(func(s snapshot) (err error) {
+		refunds, next, err = list(s, page, lists.Range{}, s.streams(byRefund, name), func(x found) (Payment, bool) {
+			return s.payment(x), x.Name == name
 		})
 		return err
 	})

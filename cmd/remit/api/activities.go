@@ -7,6 +7,7 @@ import (
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/log/names"
 	"github.com/remitlog/remit/projections"
+	"github.com/remitlog/remit/projections/lists"
 	"github.com/remitlog/remit/projections/transactions"
 )
 
@@ -76,6 +77,9 @@ func (a *Activities) get(w http.ResponseWriter, r *http.Request) error {
 	}
 	rd := beginReading(r)
 	id, ok, err := a.resolve(ref)
+	if err == nil && !ok {
+		id, ok, err = rd.refundNamed(w, r, a.Views, a.Node.Position(), ref.Name)
+	}
 	if err != nil {
 		return err
 	}
@@ -107,6 +111,30 @@ func (a *Activities) resolve(ref Ref) (log.ID, bool, error) {
 		}
 	}
 	return log.ID{}, false, nil
+}
+
+// refundNamed returns the refund of a name, which only its payment knows; 409 ambiguous if there are several. The view must have come
+// to a position first.
+func (rd *reading) refundNamed(w http.ResponseWriter, r *http.Request, views *projections.Views, at log.Position, name string) (id log.ID, ok bool, err error) {
+	if err := rd.from(w, r, views, transactions.Name, at); err != nil {
+		return id, false, err
+	}
+	found, more, err := views.Transactions.RefundsNamed(name, lists.Page{})
+	if err != nil || len(found) == 0 {
+		return id, false, err
+	}
+	if len(found) > 1 {
+		ids := make([]log.ID, len(found))
+		for i, f := range found {
+			ids[i] = f.ID
+		}
+		how := ""
+		if more != nil {
+			how = "more than "
+		}
+		return id, false, NewProblem(CodeAmbiguous, "%s%d refunds of different payments are called %q; ask for one by its id, or for /v1/payments/{id}/refunds", how, len(ids), name).With("ids", ids)
+	}
+	return found[0].ID, true, nil
 }
 
 func (a *Activities) list(w http.ResponseWriter, r *http.Request) error {

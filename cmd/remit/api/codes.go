@@ -27,6 +27,7 @@ const (
 	CodeMethodNotAllowed     Code = "method_not_allowed"
 	CodeContentMismatch      Code = "content_mismatch"
 	CodeAlreadyDecided       Code = "already_decided"
+	CodeAmbiguous            Code = "ambiguous"
 	CodeNotTried             Code = "not_tried"
 	CodeNotHeld              Code = "not_held"
 	CodeNotPaid              Code = "not_paid"
@@ -96,6 +97,8 @@ var Codes = []CodeInfo{
 		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing. A payment is captured once: another amount is not taken."},
 	{CodeAlreadyDecided, http.StatusConflict, false, "Already decided",
 		"It was decided the other way before; `recorded` says how. The first decision stands."},
+	{CodeAmbiguous, http.StatusConflict, false, "More than one is called so",
+		"The name of a refund is unique under its payment alone, and refunds of several payments have this one; `ids` lists them, the newest first. Ask for one by its id."},
 	{CodeNotTried, http.StatusConflict, false, "Not this caller's to decide",
 		"The message belongs to an activity or a payment that remit coordinates, which decides it alone. Capture or void a held payment instead."},
 	{CodeNotHeld, http.StatusConflict, false, "Not held",

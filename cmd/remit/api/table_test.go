@@ -443,9 +443,12 @@ func TestViews(t *testing.T) {
 	w.must(402, "POST", "/v1/payments", `{"id":"p3","payer":"alice","payee":"shop","amount":"1000","currency":"USD"}`)
 	w.must(201, "POST", "/v1/payments", pay("p4", `,"capture":"manual"`))
 	at := w.must(201, "POST", "/v1/payments/p1/refunds", `{"id":"f1","amount":"2.50"}`).header.Get(api.PositionHeader)
+	for _, of := range []string{"p1", "p2"} {
+		at = w.must(201, "POST", "/v1/payments/"+of+"/refunds", `{"id":"twice","amount":"0.50"}`).header.Get(api.PositionHeader)
+	}
 	today := time.Now().UTC().Format(time.DateOnly)
 	run(t, w, []row{
-		{name: "one", method: "GET", path: "/v1/payments/p1", status: 200, want: []string{`"name":"p1"`, `"refunded":"2.50"`, `"reference":"cart 5"`}},
+		{name: "one", method: "GET", path: "/v1/payments/p1", status: 200, want: []string{`"name":"p1"`, `"refunded":"3.00"`, `"reference":"cart 5"`}},
 		{name: "a held one", method: "GET", path: "/v1/payments/p4", status: 200, want: []string{`"state":"held"`}},
 		{name: "nothing", method: "GET", path: "/v1/payments/p9", status: 404, want: []string{"searched"}},
 		{name: "list", method: "GET", path: "/v1/payments?payer=alice&pageSize=2&after=" + at, status: 200, want: []string{`"items":[{`, `"name":"p4"`, `"name":"p3"`, `"nextPageToken"`}},
@@ -455,22 +458,28 @@ func TestViews(t *testing.T) {
 		{name: "refunds", method: "GET", path: "/v1/payments/p1/refunds", status: 200, want: []string{`"name":"f1"`, `"amount":"2.50"`}},
 		{name: "refunds of nothing", method: "GET", path: "/v1/payments/p9/refunds", status: 404},
 		{name: "accounts", method: "GET", path: "/v1/accounts?after=" + at, status: 200, want: []string{`"account":"shop"`, `"account":"alice"`}},
-		{name: "entries", method: "GET", path: "/v1/accounts/alice/entries", status: 200, want: []string{`"kind":"refund"`, `"counterparty":"shop"`, `"balance":"77.50"`, `"kind":"deposit"`, `"name":"open"`}},
+		{name: "entries", method: "GET", path: "/v1/accounts/alice/entries", status: 200, want: []string{`"kind":"refund"`, `"counterparty":"shop"`, `"balance":"78.50"`, `"kind":"deposit"`, `"name":"open"`}},
 		{name: "entries of nobody", method: "GET", path: "/v1/accounts/nobody/entries", status: 404},
 		{name: "transaction", method: "GET", path: "/v1/views/transactions/p1", status: 200, want: []string{`"kind":"payment"`, `"history":[{"at":"`, "remit.activity.begun.v1"}},
+		{name: "transaction of a refund's name", method: "GET", path: "/v1/views/transactions/f1", status: 200, want: []string{`"name":"f1"`, `"kind":"refund"`, `"amount":"2.50"`}},
+		{name: "transaction of two refunds' name", method: "GET", path: "/v1/views/transactions/twice", status: 409, want: []string{`"code":"ambiguous"`, `"ids":["`}},
 		{name: "no transaction", method: "GET", path: "/v1/views/transactions/p9", status: 404},
 		{name: "records", method: "GET", path: "/v1/views/consumers/alice/records?kind=payment", status: 200, want: []string{`"kind":"payment"`, `"counterparty":"shop"`, `"transactionId":"`}},
 		{name: "records of no kind", method: "GET", path: "/v1/views/consumers/alice/records?kind=x", status: 400, want: []string{`"parameter":"kind"`}},
 		{name: "records of nobody", method: "GET", path: "/v1/views/consumers/nobody/records", status: 404},
 		{name: "merchant", method: "GET", path: "/v1/views/merchants/shop/transactions?minAmount=12&maxAmount=12.50&after=" + at, status: 200, want: []string{`"amount":"12.50"`, `"consumer":"alice"`}},
 		{name: "bad amount", method: "GET", path: "/v1/views/merchants/shop/transactions?minAmount=1.001", status: 400, want: []string{`"parameter":"minAmount"`}},
-		{name: "summary", method: "GET", path: "/v1/views/merchants/shop/summary?after=" + at, status: 200, want: []string{`{"day":"` + today + `","currency":"USD","count":2,"gross":"25.00","refunds":1,"refunded":"2.50","net":"22.50"}`}},
+		{name: "summary", method: "GET", path: "/v1/views/merchants/shop/summary?after=" + at, status: 200, want: []string{`{"day":"` + today + `","currency":"USD","count":2,"gross":"25.00","refunds":3,"refunded":"3.50","net":"21.50"}`}},
 		{name: "views", method: "GET", path: "/v1/views?after=" + at, status: 200, want: []string{`"view":"transactions"`, `"digest":"`, `"lagRecords":`, `"generation":"`}},
 		{name: "without digests", method: "GET", path: "/v1/views?digest=false", status: 200},
 		{name: "activity", method: "GET", path: "/v1/activities/p1", status: 200, want: []string{`"kind":"payment"`, `"state":"confirm`, `"participant":"accounts"`}},
+		{name: "activity of a refund's name", method: "GET", path: "/v1/activities/f1", status: 200, want: []string{`"kind":"refund"`, `"name":"f1"`, `"participant":"accounts"`}},
+		{name: "activity of two refunds' name", method: "GET", path: "/v1/activities/twice", status: 409, want: []string{`"code":"ambiguous"`, `"ids":["`, "2 refunds"}},
 		{name: "activities", method: "GET", path: "/v1/activities?state=trying&after=" + at, status: 200, want: []string{`"name":"p4"`}},
 		{name: "no activity", method: "GET", path: "/v1/activities/p9", status: 404},
 		{name: "story by name", method: "GET", path: "/v1/stories/p1", status: 200, want: []string{`"of":"p1"`, "remit.log.named.v1", "remit.activity.begun.v1", "remit.payment.paid.v1", "remit.payment.refunded.v1"}},
+		{name: "story of a refund's name", method: "GET", path: "/v1/stories/f1", status: 200, want: []string{`"of":"f1"`, "remit.log.named.v1", "remit.payment.paid.v1", "remit.payment.refunded.v1"}},
+		{name: "story of two refunds' name", method: "GET", path: "/v1/stories/twice", status: 200, want: []string{`"reference":"cart 5"`, `"name":"p2"`}},
 		{name: "story by reference", method: "GET", path: "/v1/stories/cart%205", status: 200, want: []string{"remit.payment.paid.v1"}},
 		{name: "story of a deposit", method: "GET", path: "/v1/stories/alice/open", status: 200, want: []string{"remit.account.deposited.v1"}},
 		{name: "story of nothing", method: "GET", path: "/v1/stories/p9", status: 404, want: []string{`"code":"not_found"`, "searched"}},

@@ -221,12 +221,17 @@ func (v *Views) transaction(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	id, at, err := v.Payments.resolve(ref)
-	if err != nil {
-		return err
-	}
 	rd := beginReading(r)
-	if err := rd.from(w, r, v.Views, transactions.Name, at); err != nil {
+	id, at, err := v.Payments.resolve(ref)
+	switch unknown, ok := errors.AsType[*Problem](err); {
+	case err == nil:
+		err = rd.from(w, r, v.Views, transactions.Name, at)
+	case !ref.IsID() && ok && unknown.Code == CodeNotFound:
+		if id, ok, err = rd.refundNamed(w, r, v.Views, v.Payments.Core.Position(), ref.Name); err == nil && !ok {
+			err = rd.missing(unknown)
+		}
+	}
+	if err != nil {
 		return err
 	}
 	found, ok, err := v.Views.Transactions.Payment(id)
