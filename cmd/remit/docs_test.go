@@ -257,6 +257,8 @@ func (p *eventPage) kind(typ reflect.Type) string {
 		return "id"
 	case reflect.TypeFor[log.Fingerprint]():
 		return "32 hex digits"
+	case reflect.TypeFor[registry.Secret]():
+		return "string; once it was changed, object of `now`, `before` and `beforeUntil`"
 	case reflect.TypeFor[time.Time]():
 		return "time, RFC 3339"
 	case reflect.TypeFor[jsontext.Value]():

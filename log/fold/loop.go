@@ -323,6 +323,9 @@ func (l *loop) landed(t *Turn, results []Result, offsets []log.Offset) error {
 	if err := l.store.commit(l.p, t.rows, meta{Offset: l.next, Recorded: l.recorded.UnixMilli()}); err != nil {
 		return fmt.Errorf("fold: store %s: %w", l.store.opts.Dir, err)
 	}
+	if f := l.n.opts.Folded; f != nil && n > 0 {
+		f(l.p, t.events)
+	}
 	l.answerAll(results)
 	l.place(t, offsets[n:])
 	l.startNew(t)

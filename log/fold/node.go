@@ -81,6 +81,10 @@ type Options struct {
 	OpenMax  int
 	// Ready is called when all is restored, before the first command is decided and the first effect started.
 	Ready func(*Node)
+	// Folded is told of the events of each turn when its rows have become the state, before its callers are answered: what is kept
+	// beside the rows may follow it. It runs on the partition's goroutine, MUST NOT block, and must not keep the slice. It may be nil. What Ready
+	// finds restored is not told again.
+	Folded func(partition int32, events []Event)
 }
 
 // Listener watches a node. Functions may be nil; they run on the partition's goroutine and must not block.

@@ -3,6 +3,8 @@ package fold
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -469,5 +471,51 @@ func TestNothingBeforeTheAppend(t *testing.T) {
 	if c, _ := get(w, 0, counters, "a"); c.Sum != 1 {
 		t.Errorf("then read %+v", c)
 	}
+	w.close()
+}
+
+// Folded is told of a turn's events when they are on the log and their rows are the state, before anybody is answered; of what was refused, or was
+// there at the start, it is not told.
+func TestFolded(t *testing.T) {
+	w := newWorld(t, 1)
+	var heard []string // on the partition's goroutine, and read when it has answered
+	w.options = func(o *Options) {
+		o.Folded = func(p int32, events []Event) {
+			for _, e := range events {
+				c, _ := get(w, p, counters, "a")
+				_, end, _ := w.mem.Bounds(t.Context(), log.Partition{Topic: coreTopic, Index: p})
+				heard = append(heard, fmt.Sprint(e.Offset, " of ", end, " sum ", c.Sum))
+			}
+		}
+	}
+	w.open()
+	expect := func(want ...string) {
+		t.Helper()
+		if !slices.Equal(heard, want) {
+			t.Errorf("%q, want %q", heard, want)
+		}
+		heard = nil
+	}
+	arrived, release := w.mem.hold()
+	answered := make(chan Result, 1)
+	w.submit(0, add{name: "a", n: 1}, func(r Result) { answered <- r })
+	<-arrived
+	expect() // not before it is durable
+	release()
+	<-answered
+	expect("0 of 1 sum 1")
+	w.do(0, sum{"a"})
+	expect() // nothing was appended
+	w.mem.told(func() { w.mem.before = func([]log.Record) error { return log.ErrDiskFull } })
+	if _, err := w.node.Do(t.Context(), 0, add{name: "a", n: 1}); !errors.Is(err, log.ErrDiskFull) {
+		t.Error(err)
+	}
+	expect()
+	w.mem.told(func() { w.mem.before = nil })
+	w.gather(0, add{name: "a", n: 1}, does(func(*Turn) (any, error) { return nil, errNo }), add{name: "a", n: 1})
+	expect("1 of 2 sum 1", "2 of 4 sum 3", "3 of 4 sum 3") // gather's own, and then a turn
+	w.close()
+	w.open()
+	expect()
 	w.close()
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/remitlog/remit/log/registry"
 )
 
-func openLog(t *testing.T, fs vfs.FS) *embedded.Log {
+func openLog(t testing.TB, fs vfs.FS) *embedded.Log {
 	t.Helper()
 	l, err := embedded.Open(embedded.Options{Dir: "log", FS: fs, BallastBytes: -1, FreeFloorBytes: -1, Fatal: func(err error) { t.Errorf("fatal: %v", err) }})
 	if err != nil {
@@ -109,67 +109,97 @@ func (l *dying) Append(ctx context.Context, records ...log.Record) ([]log.Offset
 	return l.Log.Append(ctx, records...)
 }
 
-func openNode(t *testing.T, fs vfs.FS, l log.Log) (*fold.Node, func()) {
+// world is a registry, with its rows on a disk in memory.
+type world struct {
+	*registry.Registry
+	t     testing.TB
+	fs    vfs.FS
+	log   log.Log
+	store *fold.Store
+}
+
+// newWorld is a registry on an embedded log.
+func newWorld(t testing.TB) *world { return newWorldOn(t, openLog(t, vfs.NewMem())) }
+
+func newWorldOn(t testing.TB, l log.Log) *world {
 	t.Helper()
-	fatal := func(err error) { t.Errorf("fatal: %v", err) }
-	s, err := fold.OpenStore(fold.StoreOptions{Dir: "state", Version: "registry", Partitions: 1, FS: fs, Fatal: fatal})
-	if err != nil {
+	if _, err := registry.Create(t.Context(), l, 4, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	n, err := fold.Open(t.Context(), fold.Options{
-		Log: l, Topic: log.RegistryTopic, Owner: fold.All(1), Store: s, Facts: fold.NewFacts(true, registry.Facts()...),
-		Machines: map[byte]fold.Machine{'r': registry.Machine{}}, Order: []byte{'r'}, Fatal: fatal,
-	})
-	if err != nil {
-		t.Fatal(err)
+	w := &world{t: t, fs: vfs.NewMem(), log: l}
+	return w.open()
+}
+
+func (w *world) open() *world {
+	w.t.Helper()
+	fatal := func(err error) { w.t.Errorf("fatal: %v", err) }
+	var err error
+	if w.store, err = fold.OpenStore(fold.StoreOptions{Dir: "state", Version: "registry", Partitions: 1, FS: w.fs, Fatal: fatal}); err != nil {
+		w.t.Fatal(err)
 	}
-	return n, func() { _, _ = n.Close(), s.Close() }
+	if w.Registry, err = registry.Open(w.t.Context(), fold.Options{Log: w.log, Store: w.store, Fatal: fatal}); err != nil {
+		w.t.Fatal(err)
+	}
+	return w
+}
+
+// close ends the registry, and leaves the log open.
+func (w *world) close() {
+	if err := errors.Join(w.Registry.Close(), w.store.Close()); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *world) end() {
+	w.close()
+	if err := w.log.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+// register registers a producer, and returns whether it is new.
+func (w *world) register(p registry.Producer) bool {
+	w.t.Helper()
+	_, added, err := w.Register(w.t.Context(), registry.Register{Producer: p})
+	if err != nil {
+		w.t.Error(err)
+	}
+	return added
 }
 
 // Producers are registered, repeated, changed and removed, each as an event with an id of its own (R2).
 func TestProducers(t *testing.T) {
-	fs := vfs.NewMem()
-	l := openLog(t, fs)
-	defer l.Close()
-	if _, err := registry.Create(t.Context(), l, 4, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	n, stop := openNode(t, fs, l)
-	r := registry.New(n)
+	w := newWorld(t)
+	defer w.end()
 	for i, want := range []bool{true, false, false} {
 		p := registry.Producer{Name: "shop", Check: registry.Check{Interval: int64(i / 2)}}
-		if added, err := r.Register(t.Context(), p); err != nil || added != want {
-			t.Errorf("%d: %t %v", i, added, err)
+		if added := w.register(p); added != want {
+			t.Errorf("%d: %t", i, added)
 		}
 	}
-	if err := r.Remove(t.Context(), "nobody"); !errors.Is(err, registry.ErrUnknownProducer) {
+	if err := w.Remove(t.Context(), "nobody"); !errors.Is(err, registry.ErrUnknownProducer) {
 		t.Error(err)
 	}
 	var wait sync.WaitGroup
 	for i := range 64 { // many in one turn, and so in one millisecond
 		wait.Go(func() {
-			if _, err := r.Register(t.Context(), registry.Producer{Name: "busy", Check: registry.Check{Interval: int64(i % 2)}}); err != nil {
-				t.Error(err)
-			}
-			if err := r.Remove(t.Context(), "busy"); err != nil && !errors.Is(err, registry.ErrUnknownProducer) {
+			w.register(registry.Producer{Name: "busy", Check: registry.Check{Interval: int64(i % 2)}})
+			if err := w.Remove(t.Context(), "busy"); err != nil && !errors.Is(err, registry.ErrUnknownProducer) {
 				t.Error(err)
 			}
 		})
 	}
 	wait.Wait()
-	stop()
-	n, stop = openNode(t, fs, l)
-	defer stop()
-	r = registry.New(n)
-	all, err := r.Producers()
-	if err != nil || fmt.Sprint(all) != fmt.Sprint([]registry.Producer{{Name: "shop", Check: registry.Check{Interval: 1}}}) {
-		t.Errorf("%+v %v", all, err)
+	w.close()
+	w.open()
+	if all := w.Producers(); fmt.Sprint(all) != fmt.Sprint([]registry.Producer{{Name: "shop", Check: registry.Check{Interval: 1}}}) {
+		t.Errorf("%+v", all)
 	}
 	ids, count := map[string]bool{}, 0
-	_, end, err := l.Bounds(t.Context(), log.Partition{Topic: log.RegistryTopic})
+	_, end, err := w.log.Bounds(t.Context(), log.Partition{Topic: log.RegistryTopic})
 	for at := log.Offset(0); at < end && err == nil; {
 		var records []log.Record
-		records, err = l.Read(t.Context(), log.Partition{Topic: log.RegistryTopic}, at, 1<<20)
+		records, err = w.log.Read(t.Context(), log.Partition{Topic: log.RegistryTopic}, at, 1<<20)
 		for _, rec := range records {
 			e, _ := log.ParseRecord(rec)
 			ids[e.ID] = true

@@ -248,14 +248,10 @@ func (m *Messages) accept(r *http.Request) (topic, producer string, err error) {
 	if err := checkProducer("producer", producer); err != nil {
 		return "", "", err
 	}
-	_, ok, err := m.Registry.Producer(producer)
-	if err == nil && !ok {
-		err = unknownProducer(producer)
+	if _, ok := m.Registry.Producer(producer); !ok {
+		return "", "", unknownProducer(producer)
 	}
-	if err == nil {
-		err = m.Topics.ensure(r.Context(), topic)
-	}
-	return topic, producer, err
+	return topic, producer, m.Topics.ensure(r.Context(), topic)
 }
 
 func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {

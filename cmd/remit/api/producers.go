@@ -107,7 +107,7 @@ func (b *CheckRequest) onto(was registry.Check) (registry.Check, error) {
 	if err := checkCall("check", b.URL, b.When); err != nil {
 		return was, err
 	}
-	secret := was.Secret
+	secret := was.Secret.Now
 	if b.Secret != nil {
 		secret = *b.Secret
 	}
@@ -127,7 +127,7 @@ func (b *CheckRequest) onto(was registry.Check) (registry.Check, error) {
 		return was, invalidField("check.deadline", "%s is over before the third check, which comes after %s; give the producer at least that long", Duration(deadline), Duration(third))
 	}
 	return registry.Check{
-		URL: b.URL, Secret: secret, FirstAfter: first.Milliseconds(), Interval: interval.Milliseconds(),
+		URL: b.URL, Secret: registry.Secret{Now: secret}, FirstAfter: first.Milliseconds(), Interval: interval.Milliseconds(),
 		MaxInterval: longest.Milliseconds(), Deadline: deadline.Milliseconds(), When: b.When,
 	}, nil
 }
@@ -162,7 +162,7 @@ func producerAnswer(p registry.Producer) Producer {
 	answer := Producer{Producer: p.Name}
 	if c := p.Check; c.URL != "" {
 		answer.Check = &ProducerCheck{
-			URL: c.URL, SecretSet: c.Secret != "", FirstAfter: ms(c.FirstAfter), Interval: ms(c.Interval),
+			URL: c.URL, SecretSet: c.Secret.IsSet(), FirstAfter: ms(c.FirstAfter), Interval: ms(c.Interval),
 			MaxInterval: ms(c.MaxInterval), Deadline: ms(c.Deadline), When: c.When,
 		}
 	}
@@ -196,15 +196,12 @@ func (p *Producers) put(w http.ResponseWriter, r *http.Request) error {
 	if err := DecodeOptional(w, r, &body); err != nil {
 		return err
 	}
-	was, _, err := p.Registry.Producer(name)
-	if err != nil {
-		return err
-	}
+	was, _ := p.Registry.Producer(name)
 	next, err := body.onto(name, was)
 	if err != nil {
 		return err
 	}
-	added, err := p.Registry.Register(r.Context(), next)
+	next, added, err := p.Registry.Register(r.Context(), registry.Register{Producer: next})
 	if err != nil {
 		return err
 	}
@@ -224,10 +221,7 @@ func (p *Producers) get(w http.ResponseWriter, r *http.Request) error {
 	if err := ParseQuery(r).Done(); err != nil {
 		return err
 	}
-	found, ok, err := p.Registry.Producer(name)
-	if err != nil {
-		return err
-	}
+	found, ok := p.Registry.Producer(name)
 	if !ok {
 		return unknownProducer(name)
 	}
@@ -241,10 +235,7 @@ func (p *Producers) list(w http.ResponseWriter, r *http.Request) error {
 	if err := q.Done(); err != nil {
 		return err
 	}
-	all, err := p.Registry.Producers()
-	if err != nil {
-		return err
-	}
+	all := p.Registry.Producers()
 	all = all[sort.Search(len(all), func(i int) bool { return strings.Compare(all[i].Name, string(page.Cursor)) > 0 }):]
 	list := List[Producer]{Items: []Producer{}}
 	for i, found := range all {

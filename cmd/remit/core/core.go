@@ -66,8 +66,7 @@ type Core struct {
 	Broker *broker.Broker
 	Saga   *saga.Saga
 
-	registryNode *fold.Node
-	stores       []*fold.Store
+	stores []*fold.Store
 }
 
 // Facts lists every fact of the core topic.
@@ -122,14 +121,9 @@ func (c *Core) openRegistry(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	c.registryNode, err = fold.Open(ctx, fold.Options{
-		Log: o.Log, Topic: log.RegistryTopic, Owner: fold.All(1), Store: s, Facts: fold.NewFacts(true, registry.Facts()...),
-		Machines: map[byte]fold.Machine{'r': registry.Machine{}}, Order: []byte{'r'},
-		Now: o.Now, ClockBehindAllowed: o.ClockBehindAllowed, Fatal: o.Fatal,
+	c.Registry, err = registry.Open(ctx, fold.Options{
+		Log: o.Log, Store: s, Now: o.Now, ClockBehindAllowed: o.ClockBehindAllowed, Fatal: o.Fatal,
 	})
-	if err == nil {
-		c.Registry = registry.New(c.registryNode)
-	}
 	return err
 }
 
@@ -167,15 +161,16 @@ func (c *Core) topics(name string) (int, bool) {
 func (c *Core) Store() *fold.Store { return c.stores[len(c.stores)-1] }
 
 // Err returns why nothing can be decided any more, or nil.
-func (c *Core) Err() error { return errors.Join(c.registryNode.Err(), c.Node.Err()) }
+func (c *Core) Err() error { return errors.Join(c.Registry.Err(), c.Node.Err()) }
 
 // Close ends the turns that have begun, and closes the stores; the log is the caller's.
 func (c *Core) Close() error {
 	var errs []error
-	for _, n := range []*fold.Node{c.Node, c.registryNode} {
-		if n != nil {
-			errs = append(errs, n.Close())
-		}
+	if c.Node != nil {
+		errs = append(errs, c.Node.Close())
+	}
+	if c.Registry != nil {
+		errs = append(errs, c.Registry.Close())
 	}
 	for _, s := range c.stores {
 		errs = append(errs, s.Close())
