@@ -49,10 +49,10 @@ type Activity struct {
 	Parent     log.ID          // the activity that it is named under; zero if none
 	Manual     bool            // its last try is a capture
 	Refused    accounts.Reason // why nothing is held: it was refused as it began
-	DeadlineMs int64
+	DeadlineMs int64           // dropped at the end
 	EndedMs    int64
-	Amount     int64 // what was taken, minor units; 0 until confirmed
-	Actions    []Action
+	Amount     int64    // what was taken, minor units; 0 until confirmed
+	Actions    []Action // at the end, their orders alone; see ended
 }
 
 // Order returns the order of the action on a side; the zero Order if there is none.
@@ -162,14 +162,22 @@ func (a Activity) after(key string, outcome Outcome, amount, nowMs int64) Activi
 	return a
 }
 
-// ended returns the activity as its outcome row has it.
+// ended returns the activity as its outcome row has it: what a repeat is answered with, and what a refund rests on. Who took part
+// and until when stands on the log; the credit's currency and amount are the debit's.
 func (a Activity) ended(nowMs int64) Activity {
 	if a.Phase == PhaseConfirming {
 		a.Phase = PhaseConfirmed
 	} else {
 		a.Phase = PhaseCancelled
 	}
-	a.EndedMs, a.Name, a.Reference = nowMs, "", ""
+	a.EndedMs, a.Name, a.Reference, a.DeadlineMs = nowMs, "", "", 0
+	actions := make([]Action, len(a.Actions))
+	for i, x := range a.Actions {
+		if actions[i].Order = x.Order; x.Order.Side == accounts.Credit {
+			actions[i].Order.Currency, actions[i].Order.Amount = "", 0
+		}
+	}
+	a.Actions = actions
 	return a
 }
 

@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -171,10 +172,25 @@ func applyBegun(rows fold.Rows, e *fold.Event, f Begun) {
 		}
 		if f.waits() {
 			due.Set(rows, e.Time, string(f.ID[:]))
-			due.Set(rows, time.UnixMilli(f.Deadline), string(f.ID[:]))
+			due.Set(rows, spread(r.Message.PreparedMs, f.Deadline, f.ID), string(f.ID[:]))
 		}
 	}
 	put(rows, r)
+}
+
+// Deadlines are looked at a little late, by at most spreadPart of the time until then, and spreadMax.
+const (
+	spreadPart = 64
+	spreadMax  = 10 * time.Second
+)
+
+// spread returns when a deadline is looked at: what began together does not end together. It follows from the id, as the rows of a replay must.
+func spread(beganMs, deadlineMs int64, id log.ID) time.Time {
+	late := min((deadlineMs-beganMs)/spreadPart, spreadMax.Milliseconds())
+	if late > 0 {
+		deadlineMs += int64(binary.BigEndian.Uint32(id[9:])) % (late + 1) // of the id's random bits
+	}
+	return time.UnixMilli(deadlineMs)
 }
 
 // waits reports whether the activity cannot be decided in the turn that begins it.
@@ -190,7 +206,7 @@ func applyDecided(rows fold.Rows, e *fold.Event, f Decided) {
 	}
 	id := string(f.ID[:])
 	due.Clear(rows, time.UnixMilli(r.Message.PreparedMs), id)
-	due.Clear(rows, time.UnixMilli(r.Activity.DeadlineMs), id)
+	due.Clear(rows, spread(r.Message.PreparedMs, r.Activity.DeadlineMs, f.ID), id)
 	release(rows, e, r)
 	accounts.ApplyPostings(rows, e, f.Postings)
 	r.Message.DecidedMs, r.Message.By, r.Message.Reason = e.Time.UnixMilli(), f.By, f.Reason
