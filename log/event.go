@@ -149,16 +149,20 @@ func (e *Event) Validate() error {
 
 // validateForms checks the attributes that are more than strings.
 func (e *Event) validateForms() error {
-	if _, err := parseURI(e.Source); err != nil {
-		return bad("source", "%q is not a URI-reference (RFC 3986)", e.Source)
+	if !plainPath(e.Source) {
+		if _, err := parseURI(e.Source); err != nil {
+			return bad("source", "%q is not a URI-reference (RFC 3986)", e.Source)
+		}
 	}
-	if u, err := parseURI(e.DataSchema); e.DataSchema != "" && (err != nil || !u.IsAbs()) {
-		return bad("dataschema", "%q is not an absolute URI (RFC 3986)", e.DataSchema)
+	if e.DataSchema != "" {
+		if u, err := parseURI(e.DataSchema); err != nil || !u.IsAbs() {
+			return bad("dataschema", "%q is not an absolute URI (RFC 3986)", e.DataSchema)
+		}
 	}
 	if err := checkContentType(e.DataContentType); err != nil {
 		return err
 	}
-	if e.DataContentType != "" {
+	if e.DataContentType != "" && e.DataContentType != JSONContentType { // which most are
 		if _, _, err := mime.ParseMediaType(e.DataContentType); err != nil {
 			return bad("datacontenttype", "%q is not a media type (RFC 2046)", e.DataContentType)
 		}
@@ -167,6 +171,21 @@ func (e *Event) validateForms() error {
 		return err
 	}
 	return checkTime("recordedtime", e.RecordedTime)
+}
+
+// plainPath reports whether s is a path of letters, digits and dashes, as most sources are: a URI-reference at a glance.
+func plainPath(s string) bool {
+	if len(s) < 2 || s[0] != '/' || s[1] == '/' { // two slashes begin a host
+		return false
+	}
+	for i := range len(s) {
+		switch c := s[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '/', c == '-', c == '_', c == '.':
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 var errURI = errors.New("log: not a URI-reference")

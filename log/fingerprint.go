@@ -13,15 +13,29 @@ type Fingerprint [16]byte
 
 // FingerprintOf returns the fingerprint of parts, each written with its length, so that no two lists
 // of parts look alike. Leave out what does not change the meaning: times, trace context, waits, field order.
-func FingerprintOf(parts ...string) (f Fingerprint) {
-	h := sha256.New()
-	var n [4]byte
+func FingerprintOf(parts ...string) Fingerprint {
+	var p FingerprintParts
 	for _, part := range parts {
-		binary.BigEndian.PutUint32(n[:], uint32(len(part)))
-		h.Write(n[:])
-		h.Write([]byte(part))
+		p.Add(part)
 	}
-	copy(f[:], h.Sum(nil))
+	return p.Fingerprint()
+}
+
+// FingerprintParts are the parts of a fingerprint, one after the other, for who would make a list only to take it apart.
+type FingerprintParts struct{ bytes []byte }
+
+// Add adds a part.
+func (p *FingerprintParts) Add(part string) {
+	if p.bytes == nil {
+		p.bytes = make([]byte, 0, 512) // most things fit
+	}
+	p.bytes = append(binary.BigEndian.AppendUint32(p.bytes, uint32(len(part))), part...)
+}
+
+// Fingerprint returns the fingerprint of what was added.
+func (p *FingerprintParts) Fingerprint() (f Fingerprint) {
+	sum := sha256.Sum256(p.bytes)
+	copy(f[:], sum[:])
 	return f
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"go/ast"
@@ -8,6 +9,7 @@ import (
 	"go/token"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/remitlog/remit/log"
 )
@@ -152,5 +155,36 @@ func TestPaymentJSON(t *testing.T) {
 		if got := p.AppendJSON(nil); string(got) != string(want) {
 			t.Errorf("%s\nis not\n%s", got, want)
 		}
+	}
+}
+
+// TestMessageJSON: the fast way writes what the usual way does, whatever is there and whatever is left out.
+func TestMessageJSON(t *testing.T) {
+	now, offset := Time(time.UnixMilli(1767225600123).UTC()), log.Offset(7)
+	full := Message{
+		ID: log.NewID(time.Now(), "a"), Name: "/s \"1\"", Topic: "t", Producer: "p", Key: "k\u2028<é>", State: "delivered",
+		Event: jsontext.Value(`{"specversion":"1.0","data":{"a":[1,2.50,"x y"],"b":null}}`), Checks: 3, NextCheckAt: now, Unreachable: true, Stuck: true,
+		DecidedBy: "me", Reason: "be\ncause", PreparedAt: now, DecidedAt: now, DeliverAt: now, DeliveredAt: &Delivery{3, &offset},
+		History: []Step{{At: now, Type: "x"}, {At: now, Type: "y", By: "b", Detail: "d"}},
+	}
+	parts := reflect.ValueOf(full)
+	all := []Message{full, {}, {DeliveredAt: &Delivery{Partition: 1}}}
+	for i := range parts.NumField() { // one member at a time
+		var m Message
+		reflect.ValueOf(&m).Elem().Field(i).Set(parts.Field(i))
+		all = append(all, m)
+	}
+	for _, m := range all {
+		want, err := json.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := m.AppendJSON(nil); string(got) != string(want) {
+			t.Errorf("%s\nis not\n%s", got, want)
+		}
+	}
+	full.Event = jsontext.Value("{\"data\":{\n \"a\" : \"\\n\"\r\n}}")
+	if got := full.AppendJSON(nil); bytes.ContainsAny(got, "\n\r") || !bytes.Contains(got, []byte(`"event":{"data":{"a":"\n"}}`)) {
+		t.Errorf("%q is not one line", got)
 	}
 }

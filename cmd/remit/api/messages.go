@@ -1,7 +1,6 @@
 package api
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -86,6 +85,56 @@ type Step struct {
 	Detail string `json:"detail,omitzero"`
 }
 
+// AppendJSON appends what json.Marshal would write, but for white space in the data of the event.
+func (m Message) AppendJSON(b []byte) []byte {
+	b = append(append(append(b, `{"id":"`...), m.ID.String()...), '"')
+	b = appendMember(b, "name", m.Name)
+	b = appendAlways(b, "topic", m.Topic)
+	b = appendMember(b, "producer", m.Producer)
+	b = appendAlways(b, "key", m.Key)
+	b = appendAlways(b, "state", m.State)
+	if len(m.Event) > 0 {
+		b = appendLine(append(b, `,"event":`...), m.Event)
+	}
+	b = strconv.AppendInt(append(b, `,"checks":`...), int64(m.Checks), 10)
+	b = appendTime(b, "nextCheckAt", m.NextCheckAt)
+	b = strconv.AppendBool(append(b, `,"unreachable":`...), m.Unreachable)
+	b = strconv.AppendBool(append(b, `,"stuck":`...), m.Stuck)
+	b = appendMember(b, "decidedBy", m.DecidedBy)
+	b = appendMember(b, "reason", m.Reason)
+	b = appendInstant(append(b, `,"preparedAt":`...), m.PreparedAt)
+	b = appendTime(b, "decidedAt", m.DecidedAt)
+	b = appendTime(b, "deliverAt", m.DeliverAt)
+	if at := m.DeliveredAt; at != nil {
+		b = strconv.AppendInt(append(b, `,"deliveredAt":{"partition":`...), int64(at.Partition), 10)
+		if at.Offset != nil {
+			b = strconv.AppendInt(append(b, `,"offset":`...), int64(*at.Offset), 10)
+		}
+		b = append(b, '}')
+	}
+	for i := range m.History {
+		if i == 0 {
+			b = append(b, `,"history":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = m.History[i].AppendJSON(b)
+	}
+	if len(m.History) > 0 {
+		b = append(b, ']')
+	}
+	return append(b, '}')
+}
+
+// AppendJSON appends what json.Marshal would write.
+func (s Step) AppendJSON(b []byte) []byte {
+	b = appendInstant(append(b, `{"at":`...), s.At)
+	b = appendAlways(b, "type", s.Type)
+	b = appendMember(b, "by", s.By)
+	b = appendMember(b, "detail", s.Detail)
+	return append(b, '}')
+}
+
 // newMessage is a message as the core has it.
 func newMessage(id log.ID, m broker.Message) Message {
 	answer := Message{
@@ -132,71 +181,107 @@ func newHalf(topic, producer string, e log.Event) (half, error) {
 		return h, eventProblem(err)
 	}
 	h.prepared.Event, h.event = b, e
-	h.prepared.Fingerprint = fingerprint(&h.prepared, &e)
-	return h, nil
+	h.prepared.Fingerprint, err = fingerprint(&h.prepared, &e)
+	return h, err
 }
 
 // nameOf is what a message is called: no source has a space in it.
 func nameOf(e *log.Event) string { return e.Source + " " + e.ID }
 
+// takeOptions takes the options of the message off its event.
 func (h *half) takeOptions(e *log.Event) error {
-	options := map[string]string{}
-	for _, name := range []string{optionID, optionDeliverAt, optionDeliverAfter, optionCheckAfter} {
-		value, ok := e.Extensions[name]
-		if !ok {
-			continue
-		}
-		text, ok := value.(string)
-		if !ok {
-			return invalidField(name, "give a string")
-		}
-		options[name] = text
-		delete(e.Extensions, name)
+	if len(e.Extensions) == 0 {
+		return nil
 	}
-	if text, ok := options[optionID]; ok {
+	text, err := takeOption(e, optionID)
+	if err != nil {
+		return err
+	}
+	if text != "" {
 		id, ok := log.ParseID(text)
 		if !ok {
 			return NewProblem(CodeInvalidID, "remitid: %.140q is no id of remit's, a UUIDv8; leave it out, and the message is known by its source and id", text).With("field", optionID)
 		}
 		h.prepared.ID = id
 	}
-	if text, ok := options[optionDeliverAt]; ok {
+	if text, err = takeOption(e, optionDeliverAt); err != nil {
+		return err
+	}
+	if text != "" {
 		at, err := ParseTime(text)
 		if err != nil {
 			return invalidField(optionDeliverAt, "%s", err.(*Problem).Detail)
 		}
 		h.prepared.DeliverAt = max(at.UnixMilli(), 0)
 	}
-	for name, to := range map[string]*int64{optionDeliverAfter: &h.prepared.DeliverAfter, optionCheckAfter: &h.prepared.CheckAfter} {
-		text, ok := options[name]
-		if !ok {
-			continue
-		}
-		d, err := ParseDuration(text)
-		if err != nil {
-			return invalidField(name, "%s", err.(*Problem).Detail)
-		}
-		if d > durationMax {
-			return invalidField(name, "%s is longer than remit waits; give at most %s", text, Duration(durationMax))
-		}
-		*to = d.Milliseconds()
+	after, given, err := takeSpan(e, optionDeliverAfter)
+	if err != nil {
+		return err
 	}
-	if options[optionDeliverAt] != "" && options[optionDeliverAfter] != "" {
+	if given && text != "" {
 		return invalidField(optionDeliverAfter, "deliverat says when already; give one of the two")
 	}
-	return nil
+	h.prepared.DeliverAfter = after
+	h.prepared.CheckAfter, _, err = takeSpan(e, optionCheckAfter)
+	return err
 }
 
-// contentOf lists what a message means, in the order in which a difference is looked for: not its time, nor its trace context.
-func contentOf(p *broker.Prepared, e *log.Event) []struct{ name, value string } {
-	list := []struct{ name, value string }{
-		{"topic", p.Topic}, {"producer", p.Producer}, {"source", e.Source}, {"id", e.ID}, {"type", e.Type}, {"subject", e.Subject},
-		{"partitionkey", e.Key}, {"datacontenttype", e.DataContentType}, {"dataschema", e.DataSchema},
-		{"correlationid", e.Correlation}, {"causationid", e.Causation},
-		{optionDeliverAt, strconv.FormatInt(p.DeliverAt, 10)}, {optionDeliverAfter, strconv.FormatInt(p.DeliverAfter, 10)},
-		{optionCheckAfter, strconv.FormatInt(p.CheckAfter, 10)},
+// takeOption takes one option off an event; it is empty if it is not there.
+func takeOption(e *log.Event, name string) (string, error) {
+	value, ok := e.Extensions[name]
+	if !ok {
+		return "", nil
 	}
-	var extensions []string
+	text, ok := value.(string)
+	if !ok || text == "" {
+		return "", invalidField(name, "give a string")
+	}
+	delete(e.Extensions, name)
+	return text, nil
+}
+
+// takeSpan takes an option that is a duration, in ms.
+func takeSpan(e *log.Event, name string) (ms int64, given bool, err error) {
+	text, err := takeOption(e, name)
+	if text == "" || err != nil {
+		return 0, false, err
+	}
+	d, err := ParseDuration(text)
+	if err != nil {
+		return 0, true, invalidField(name, "%s", err.(*Problem).Detail)
+	}
+	if d > durationMax {
+		return 0, true, invalidField(name, "%s is longer than remit waits; give at most %s", text, Duration(durationMax))
+	}
+	return d.Milliseconds(), true, nil
+}
+
+// meant is one thing that a message means.
+type meant struct{ name, value string }
+
+// eachPart calls yield with all that a message means, in the order in which a difference is looked for: not its time, nor its trace
+// context. An error is a problem with the data.
+func eachPart(p *broker.Prepared, e *log.Event, yield func(name, value string)) error {
+	data, err := meaning(e)
+	if err != nil {
+		return err
+	}
+	yield("topic", p.Topic)
+	yield("producer", p.Producer)
+	yield("source", e.Source)
+	yield("id", e.ID)
+	yield("type", e.Type)
+	yield("subject", e.Subject)
+	yield("partitionkey", e.Key)
+	yield("datacontenttype", e.DataContentType)
+	yield("dataschema", e.DataSchema)
+	yield("correlationid", e.Correlation)
+	yield("causationid", e.Causation)
+	yield(optionDeliverAt, strconv.FormatInt(p.DeliverAt, 10))
+	yield(optionDeliverAfter, strconv.FormatInt(p.DeliverAfter, 10))
+	yield(optionCheckAfter, strconv.FormatInt(p.CheckAfter, 10))
+	var few [8]string
+	extensions := few[:0]
 	for name := range e.Extensions {
 		if name != "tracestate" {
 			extensions = append(extensions, name)
@@ -204,32 +289,55 @@ func contentOf(p *broker.Prepared, e *log.Event) []struct{ name, value string } 
 	}
 	slices.Sort(extensions)
 	for _, name := range extensions {
-		list = append(list, struct{ name, value string }{name, fmt.Sprint(e.Extensions[name])})
+		yield(name, fmt.Sprint(e.Extensions[name]))
 	}
-	return append(list, struct{ name, value string }{"data", meaning(e)})
+	yield("data", data)
+	return nil
 }
 
-// meaning is the data of an event; of JSON without its white space and the order of its fields.
-func meaning(e *log.Event) string {
-	media, _, _ := mime.ParseMediaType(e.DataContentType)
-	if media != log.JSONContentType && media != "" && !strings.HasSuffix(media, "+json") {
-		return string(e.Data)
-	}
-	v := jsontext.Value(bytes.Clone(e.Data))
-	if v.Compact(jsontext.ReorderRawObjects(true)) != nil {
-		return string(e.Data)
-	}
-	return string(v)
+// contentOf lists what a message means.
+func contentOf(p *broker.Prepared, e *log.Event) (list []meant, err error) {
+	err = eachPart(p, e, func(name, value string) { list = append(list, meant{name, value}) })
+	return list, err
 }
 
-func fingerprint(p *broker.Prepared, e *log.Event) log.Fingerprint {
-	content := contentOf(p, e)
-	parts := make([]string, 0, 1+2*len(content))
-	parts = append(parts, "message")
-	for _, c := range content {
-		parts = append(parts, c.name, c.value)
+// meaning is the data of an event; of JSON without its white space, the order of its fields, and how its strings are escaped. JSON in
+// which an object has two members of one name is refused: whoever reads it takes the one or the other.
+func meaning(e *log.Event) (string, error) {
+	if e.DataContentType != log.JSONContentType {
+		media, _, _ := mime.ParseMediaType(e.DataContentType)
+		if media != log.JSONContentType && media != "" && !strings.HasSuffix(media, "+json") {
+			return string(e.Data), nil
+		}
 	}
-	return log.FingerprintOf(parts...)
+	if len(e.Data) == 0 {
+		return "", nil
+	}
+	b := getBuffer()
+	defer putBuffer(b)
+	canonical, err := jsontext.AppendFormat(b.AvailableBuffer(), e.Data, jsontext.ReorderRawObjects(true))
+	if errors.Is(err, jsontext.ErrDuplicateName) {
+		name := ""
+		if at, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
+			name = at.JSONPointer.LastToken()
+		}
+		return "", invalidField("data", "an object in it has the member %q twice; give it once", name)
+	}
+	if err != nil { // it is not JSON, whatever it is called
+		return string(e.Data), nil
+	}
+	return string(canonical), nil
+}
+
+// fingerprint returns what tells a repeat of a message from another message.
+func fingerprint(p *broker.Prepared, e *log.Event) (log.Fingerprint, error) {
+	var parts log.FingerprintParts
+	parts.Add("message")
+	err := eachPart(p, e, func(name, value string) {
+		parts.Add(name)
+		parts.Add(value)
+	})
+	return parts.Fingerprint(), err
 }
 
 // accept reads what both ways of storing have in common: the topic, which is there or is made, and the producer.
@@ -377,12 +485,20 @@ func (m *Messages) mismatch(h half, id log.ID) error {
 	if err != nil {
 		return fmt.Errorf("api: message %s: %w", id, err)
 	}
-	field, recorded := differs(contentOf(&h.prepared, &h.event), contentOf(began, &e))
+	asked, err := contentOf(&h.prepared, &h.event)
+	if err != nil {
+		return err
+	}
+	was, err := contentOf(began, &e)
+	if err != nil {
+		return err
+	}
+	field, recorded := differs(asked, was)
 	return mismatch("message", h.prepared.Name, field, recorded).With("id", id)
 }
 
 // differs returns the first field that two contents do not share, and what the second has.
-func differs(asked, recorded []struct{ name, value string }) (field, value string) {
+func differs(asked, recorded []meant) (field, value string) {
 	was := map[string]string{}
 	for _, c := range recorded {
 		was[c.name] = c.value

@@ -318,7 +318,7 @@ func (l *Line) encode(b *bytes.Buffer, status int, member string, v any) error {
 	b.WriteString(`,"`)
 	b.WriteString(member)
 	b.WriteString(`":`)
-	if fast, ok := v.(jsonAppender); ok {
+	if fast := appenderOf(v); fast != nil {
 		b.Write(fast.AppendJSON(b.AvailableBuffer()))
 	} else if err := json.MarshalWrite(b, v); err != nil {
 		return err
@@ -326,9 +326,6 @@ func (l *Line) encode(b *bytes.Buffer, status int, member string, v any) error {
 	b.WriteString("}\n")
 	return nil
 }
-
-// jsonAppender is an answer that is written many thousand times a second: AppendJSON writes what json.Marshal would.
-type jsonAppender interface{ AppendJSON([]byte) []byte }
 
 // note counts an answer, and logs a fault of remit's own.
 func (s *stream) note(line, status int, fault error) {

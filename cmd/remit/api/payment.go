@@ -1,6 +1,7 @@
 package api
 
 import (
+	"bytes"
 	"strconv"
 	"time"
 
@@ -69,12 +70,32 @@ func appendMember(b []byte, name, value string) []byte {
 	return b
 }
 
+// appendAlways is appendMember for a member that is there even if it is empty.
+func appendAlways(b []byte, name, value string) []byte {
+	if value == "" {
+		return append(append(append(b, ',', '"'), name...), `":""`...)
+	}
+	return appendMember(b, name, value)
+}
+
+// appendLine appends valid JSON so that it has no line breaks.
+func appendLine(b, v []byte) []byte {
+	if bytes.IndexByte(v, '\n') < 0 && bytes.IndexByte(v, '\r') < 0 {
+		return append(b, v...)
+	}
+	b, _ = jsontext.AppendFormat(b, v, jsontext.PreserveRawStrings(true)) // it was parsed before
+	return b
+}
+
 func appendTime(b []byte, name string, t Time) []byte {
 	if t.IsZero() {
 		return b
 	}
-	b = append(append(append(b, ',', '"'), name...), '"', ':', '"')
-	return append(time.Time(t).UTC().AppendFormat(b, time.RFC3339Nano), '"')
+	return appendInstant(append(append(append(b, ',', '"'), name...), '"', ':'), t)
+}
+
+func appendInstant(b []byte, t Time) []byte {
+	return append(time.Time(t).UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
 }
 
 // Refund is a refund as it is answered.

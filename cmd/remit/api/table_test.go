@@ -366,6 +366,8 @@ func TestMessages(t *testing.T) {
 	w.must(201, "POST", post, event("m1", `,"data":{"a":1,"b":2},"time":"2026-01-01T00:00:00Z"`), structured).into(t, &named)
 	run(t, w, []row{
 		{name: "again, at another time", path: post, head: structured, body: event("m1", `,"data":{ "b":2, "a":1 },"traceparent":"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"`), status: 202, want: []string{named.ID, `"state":"prepared"`}, sent: replayed},
+		{name: "again, with an escape", path: post, head: structured, body: event("m1", `,"data":{"\u0061":1,"b":2}`), status: 202, sent: replayed},
+		{name: "a member twice", path: post, head: structured, body: event("m2", `,"data":[{"a":1,"a":2}]`), status: 400, want: []string{`"code":"invalid_field"`, `"field":"data"`, `\"a\" twice`}},
 		{name: "other data", path: post, head: structured, body: event("m1", `,"data":{"a":1}`), status: 409, want: []string{`"code":"content_mismatch"`, `"field":"data"`}},
 		{name: "other subject", path: post, head: structured, body: event("m1", `,"data":{"a":1,"b":2},"subject":"s"`), status: 409, want: []string{`"field":"subject"`}},
 		{name: "later", path: post, head: structured, body: event("m1", `,"data":{"a":1,"b":2},"deliverafter":"1h"`), status: 409, want: []string{`"field":"deliverafter"`}},
