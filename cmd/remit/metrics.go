@@ -94,5 +94,8 @@ func (m *metrics) fold(logger *slog.Logger) fold.Listener {
 		Restored: func(p int32, from, to log.Offset, _ time.Duration) {
 			m.restored.WithLabelValues(strconv.Itoa(int(p))).Set(float64(to - from))
 		},
+		ClockJumped: func(by time.Duration) {
+			logger.Warn("the wall clock has jumped; remit's time goes on as it did, and follows the clock from the next start", "by", by.Round(time.Millisecond))
+		},
 	}
 }

@@ -341,6 +341,32 @@ func TestClockJumps(t *testing.T) {
 	})
 }
 
+// That the wall clock has jumped is said, once, and changes nothing. That it goes a little slower or faster is not.
+func TestClockJumpsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 1)
+		var off atomic.Int64
+		var told []time.Duration
+		w.options = func(o *Options) {
+			o.Now = func() time.Time { return time.Now().Add(time.Duration(off.Load())) }
+			o.Listener.ClockJumped = func(by time.Duration) { told = append(told, by.Round(time.Second)) }
+		}
+		w.open()
+		began, start := w.node.Now(), time.Now()
+		for _, by := range []time.Duration{0, time.Hour, ClockJumpMin / 2, -2 * time.Hour, -ClockJumpMin / 2, 0} {
+			off.Add(int64(by))
+			pass(3 * ClockLookEvery)
+		}
+		if want := []time.Duration{time.Hour, -2 * time.Hour}; !slices.Equal(told, want) {
+			t.Errorf("told of %v, want %v", told, want)
+		}
+		if now := w.node.Now(); now.Sub(began) != time.Since(start) {
+			t.Errorf("%s have passed, the node's time has moved by %s", time.Since(start), now.Sub(began))
+		}
+		w.close()
+	})
+}
+
 func TestClockBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, 2).open()

@@ -36,6 +36,10 @@ const (
 	RetryMax = 30 * time.Second
 	// ClockBehindMax is how far the wall clock may be behind the log at the start.
 	ClockBehindMax = time.Minute
+	// ClockLookEvery is how often the wall clock is compared with the node's time, and ClockJumpMin by how much it must have moved between
+	// two looks to be said to have jumped.
+	ClockLookEvery = 10 * time.Second
+	ClockJumpMin   = time.Second
 	// readBytes is how much of the log is read at once.
 	readBytes = 1 << 20
 )
@@ -70,7 +74,7 @@ type Options struct {
 	Order    []byte
 	// Placed makes the command that records where deliveries of a turn went; nil records nothing.
 	Placed func([]Placed) Command
-	// Now is the wall clock, read once at the start; from then on time is monotonic.
+	// Now is the wall clock, read once at the start; from then on time is monotonic. It is read again only to say that it has jumped.
 	Now func() time.Time
 	// ClockBehindAllowed starts even if the wall clock is far behind the log.
 	ClockBehindAllowed bool
@@ -95,6 +99,9 @@ type Listener struct {
 	Turned func(partition int32, commands, events, bytes int, append time.Duration)
 	// Failed is called when an effect failed and will be started again.
 	Failed func(partition int32, id string, err error, again time.Duration)
+	// ClockJumped is called, on a goroutine of its own, when the wall clock has been set, or the machine has slept: it is that much further
+	// than the node's time than it was. It changes nothing until the next start.
+	ClockJumped func(by time.Duration)
 }
 
 // EnsureDefaults fills in what was left out.
@@ -191,6 +198,9 @@ func Open(ctx context.Context, opts Options) (*Node, error) {
 	if opts.Ready != nil {
 		opts.Ready(n)
 	}
+	if opts.Listener.ClockJumped != nil {
+		n.done.Go(n.watchClock)
+	}
 	for _, l := range n.loops {
 		if l != nil {
 			n.done.Go(l.run)
@@ -227,6 +237,25 @@ func (n *Node) startClock() error {
 	}
 	n.clock = clock{base: later(wall, last), start: time.Now()}
 	return nil
+}
+
+// watchClock tells of jumps of the wall clock.
+func (n *Node) watchClock() {
+	ahead := func() time.Duration { return n.opts.Now().Sub(n.clock.now()) }
+	tick := time.NewTicker(ClockLookEvery)
+	defer tick.Stop()
+	for was := ahead(); ; {
+		select {
+		case <-n.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		is := ahead()
+		if by := is - was; by.Abs() >= ClockJumpMin {
+			n.opts.Listener.ClockJumped(by)
+		}
+		was = is
+	}
 }
 
 func later(a, b time.Time) time.Time {
