@@ -89,6 +89,10 @@ var rules = []struct {
 		from: []string{"broker/producer", "saga/initiator", "saga/participant", "saga/fence", "consumers"}, tests: true,
 	},
 	{
+		why:     "every call to others goes through broker/callout, which looks at addresses",
+		imports: []string{"code.dny.dev/ssrf", "github.com/sony/gobreaker", "golang.org/x/time"}, but: []string{"broker/callout"}, tests: true,
+	},
+	{
 		why:     "a service brings the driver of its database; log/sqltx knows a few methods of its transactions",
 		imports: []string{"github.com/jackc/pgx", "github.com/go-sql-driver/mysql", "modernc.org/sqlite"}, tests: true,
 	},
