@@ -96,11 +96,13 @@ func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
 		clearDue(rows, f.ID, &m)
 		m.By, m.Reason, m.ParkedMs = f.By, f.Reason, e.Time.UnixMilli()
 		m.Steps++
+		count(rows, f.ID, m, 1)
 		put(rows, f.ID, m)
 	case Resumed:
 		m := moved(rows, e, f.ID, InputResume)
 		m.By, m.Reason, m.ParkedMs, m.ResumedMs = "", "", 0, e.Time.UnixMilli()
 		m.Steps++
+		count(rows, f.ID, m, 1)
 		checkFirst(rows, f.ID, &m)
 		put(rows, f.ID, m)
 	case CheckAsked:
@@ -128,7 +130,8 @@ func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
 
 func put(rows fold.Rows, id log.ID, m Message) { messages.Put(rows, string(id[:]), Row{Message: m}) }
 
-// moved returns the message after in, which must be legal: it has happened.
+// moved returns the message after in, which must be legal: it has happened. It is counted where it stands no longer; where it stands now is the
+// caller's to count.
 func moved(rows fold.Rows, e *fold.Event, id log.ID, in Input) Message {
 	m, plain, ok := Get(rows, id)
 	if !ok {
@@ -138,6 +141,7 @@ func moved(rows fold.Rows, e *fold.Event, id log.ID, in Input) Message {
 	if err != nil || !plain || next == m.State {
 		fold.Broken(e, "message %s in state %s takes %q: %v", id, m.State, in, err)
 	}
+	count(rows, id, m, -1)
 	m.State = next
 	return m
 }
@@ -152,6 +156,7 @@ func applyPrepared(rows fold.Rows, e *fold.Event, f Prepared) {
 		DeliverAtMs: f.DeliverAt, DeliverAfterMs: f.DeliverAfter, Schedule: f.schedule(),
 	}
 	checkFirst(rows, f.ID, &m)
+	count(rows, f.ID, m, 1)
 	put(rows, f.ID, m)
 	use(rows, f.Topic, 1)
 }
@@ -181,6 +186,7 @@ func applyCommitted(rows fold.Rows, e *fold.Event, f Committed) {
 		put(rows, f.ID, m)
 		return
 	}
+	count(rows, f.ID, m, 1)
 	if at := m.wantedAt(); queue(rows, e, f.ID, m) || at > m.DecidedMs {
 		m.DueMs = at // else it becomes due when it is the first of its key
 	}

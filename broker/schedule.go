@@ -104,9 +104,11 @@ const StuckAfter = 30 * time.Second
 
 // Stuck reports whether the producer has stayed silent past the deadline.
 func (m Message) Stuck(id log.ID, now time.Time) bool {
-	if !m.awaits() {
-		return false
-	}
+	return m.awaits() && now.UnixMilli() > m.stuckMs(id)
+}
+
+// stuckMs is after when a half message is stuck, if it stays one.
+func (m Message) stuckMs(id log.ID) int64 {
 	_, first := m.Schedule.Next(m.checkFrom(), id, m.Deadline().UnixMilli()-1)
-	return now.UnixMilli() > first+StuckAfter.Milliseconds()
+	return first + StuckAfter.Milliseconds()
 }

@@ -35,6 +35,7 @@ import (
 //	restart                     stop, and start again
 //	down 1h                     the same, with so long in between
 //	show ID, inuse TOPIC
+//	tally                       how many messages stand where
 func TestScripts(t *testing.T) {
 	datadriven.Walk(t, "testdata", func(t *testing.T, path string) {
 		bubble(t, func(s *script) { datadriven.RunTest(s.t, path, s.run) })
@@ -160,6 +161,8 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 		s.open()
 	case "show":
 		said = s.show(d.CmdArgs[0].Key)
+	case "tally":
+		said = s.showTally()
 	case "inuse":
 		_ = s.node.Read(0, func(rows fold.Scanner, _ log.Offset) error {
 			said = fmt.Sprintln(broker.InUse(rows, d.CmdArgs[0].Key))
@@ -171,6 +174,7 @@ func (s *script) run(t *testing.T, d *datadriven.TestData) string {
 	synctest.Wait() // until nothing moves but time
 	<-time.After(2 * fold.LazyMax)
 	synctest.Wait() // and what nobody waits for has been written too
+	s.tally()
 	return said + s.asker.heard() + s.news()
 }
 
