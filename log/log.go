@@ -138,6 +138,9 @@ func Reserved(topic string) bool {
 	return topic == PaymentsTopic || topic != AnswersTopic && len(topic) >= len(own) && topic[:len(own)] == own
 }
 
+// Hidden reports whether a topic is not read by others, over any door: it holds the secrets that remit signs its calls with.
+func Hidden(topic string) bool { return topic == RegistryTopic }
+
 // ReservedGroup reports whether remit itself reads in a consumer group. Others may look at such a group, and neither join it nor change what it
 // has committed.
 func ReservedGroup(group string) bool { return strings.HasPrefix(group, "remit.") }

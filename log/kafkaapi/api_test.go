@@ -13,6 +13,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
@@ -75,6 +76,29 @@ func TestReservedTopics(t *testing.T) {
 	must(t, c.ProduceSync(bounded(t), record(log.AnswersTopic, "v")).FirstErr())
 	if all, err := s.Topics(ctx); err != nil || len(all) != 3 {
 		t.Error(all, err)
+	}
+}
+
+// K5: what holds secrets is listed, and not read, by name or by id, from the beginning or in a group.
+func TestHiddenTopic(t *testing.T) {
+	s := serve(t, kafkaapi.Options{})
+	s.topic(t, log.RegistryTopic, 1)
+	_, err := s.Append(ctx, log.Record{Partition: log.Partition{Topic: log.RegistryTopic}, Value: []byte("secret")})
+	must(t, err)
+	a := kadm.NewClient(s.client(t))
+	if topics, err := a.ListTopicsWithInternal(bounded(t)); err != nil || !topics.Has(log.RegistryTopic) {
+		t.Error(topics, err)
+	}
+	for what, opts := range map[string][]kgo.Opt{
+		"partition": {kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{log.RegistryTopic: {0: kgo.NewOffset().AtStart()}})},
+		"group":     {kgo.ConsumeTopics(log.RegistryTopic), kgo.ConsumerGroup("g"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart())},
+		"by name":   {kgo.MaxVersions(kversion.V3_0_0()), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{log.RegistryTopic: {0: kgo.NewOffset().AtStart()}})},
+	} {
+		fetches := s.client(t, opts...).PollFetches(bounded(t))
+		if n := fetches.NumRecords(); n != 0 {
+			t.Errorf("%s: %d records are read", what, n)
+		}
+		wantCode(t, what, fetches.Err(), kerr.TopicAuthorizationFailed)
 	}
 }
 

@@ -73,6 +73,11 @@ func answer(err error) (code int16, why *string) {
 	return codeOf(err), &text
 }
 
+// hiddenError is what reading a topic of remit's secrets is refused with.
+func hiddenError(topic string) error {
+	return refuse(kerr.TopicAuthorizationFailed, topic+" holds the secrets of registrations, and is read by remit alone")
+}
+
 // reservedError is what writing a topic of remit's own is refused with.
 func reservedError(topic string) error {
 	return refuse(kerr.TopicAuthorizationFailed, topic+" is written by remit alone; use a topic of your own, whose name does not begin with remit.")

@@ -15,7 +15,7 @@
 // topic ids and OFFSET_OUT_OF_RANGE, as Kafka tells it.
 //
 // K5 (remit's own): topics that remit alone writes ([log.Reserved]) are not written, deleted, trimmed, repartitioned or configured, and groups that
-// it reads in ([log.ReservedGroup]) are not joined or changed.
+// it reads in ([log.ReservedGroup]) are not joined or changed. What holds secrets ([log.Hidden]) is not read either.
 //
 // K6 (apart): a malformed or oversize request closes its connection, and harms no other.
 //

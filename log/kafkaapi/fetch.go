@@ -90,6 +90,9 @@ func (f *fetching) prepare() {
 	for i := range f.q.Topics {
 		t := &f.q.Topics[i]
 		name, err := f.s.nameOf(t.Topic, t.TopicID, f.q.Version >= 13)
+		if err == nil && log.Hidden(name) {
+			err = hiddenError(name)
+		}
 		for j := range t.Partitions {
 			f.parts = append(f.parts, f.part(name, err, &t.Partitions[j], &f.r.Topics[i].Partitions[j]))
 		}

@@ -63,7 +63,8 @@ func (s *Server) address(c *conn) (host string, port int32) {
 const (
 	clusterOperations = 1<<5 | 1<<7 | 1<<8 | 1<<9 | 1<<10 | 1<<11 | 1<<12       // create, alter, describe, cluster action, configs, idempotent write
 	topicOperations   = 1<<3 | 1<<4 | 1<<5 | 1<<6 | 1<<7 | 1<<8 | 1<<10 | 1<<11 // read, write, create, delete, alter, describe, configs
-	ownOperations     = 1<<3 | 1<<8 | 1<<10                                     // read, describe, describe configs
+	ownOperations     = 1<<3 | hiddenOperations                                 // read
+	hiddenOperations  = 1<<8 | 1<<10                                            // describe, describe configs
 	notAsked          = -1 << 31
 )
 
@@ -125,9 +126,13 @@ func (s *Server) describe(c log.TopicConfig, operations bool) kmsg.MetadataRespo
 	t.Topic, t.TopicID, t.IsInternal = kmsg.StringPtr(c.Name), s.topicID(c.Name), internal(c.Name)
 	t.AuthorizedOperations = notAsked
 	if operations {
-		t.AuthorizedOperations = topicOperations
-		if log.Reserved(c.Name) {
+		switch {
+		case log.Hidden(c.Name):
+			t.AuthorizedOperations = hiddenOperations
+		case log.Reserved(c.Name):
 			t.AuthorizedOperations = ownOperations
+		default:
+			t.AuthorizedOperations = topicOperations
 		}
 	}
 	self := []int32{NodeID}

@@ -13,7 +13,7 @@ import (
 // How many there may be; past it ErrFull.
 const (
 	ProducersMax     = 10_000
-	InstancesMax     = 256 // of a producer
+	InstancesMax     = 63 // of a producer; with its own address these are as many as callout asks (URLsMax)
 	SubscriptionsMax = 1_000
 )
 

@@ -5,7 +5,11 @@
 //
 // R1: the number of core partitions is fixed by the first record of the log, and checked at every start. R2: a
 // registration is answered after it is durable. R3: what is looked up is durable: a lookup never shows what a crash takes back, and who was
-// answered finds what was answered.
+// answered finds what was answered. R4: a secret is written, and never answered, printed or logged; one that changes signs for
+// SecretOverlap beside the one before. R5: a lease ends once, at its time after the instance was last heard of, as an event; that it is
+// renewed is not written; after a restart it has one full term.
+//
+// What is not promised: that a secret is hidden from who reads the files of the log, or a copy of them.
 package registry
 
 import (

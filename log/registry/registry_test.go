@@ -210,3 +210,101 @@ func TestProducers(t *testing.T) {
 		t.Errorf("%d events have %d ids, %v", count, len(ids), err)
 	}
 }
+
+// There is a bound to everything that is registered; past it nothing new is taken, and what is there may still be changed.
+func TestBounds(t *testing.T) {
+	w := newWorldOn(t, newGated())
+	defer w.end()
+	full := func(what string, n int, add func(i int) error, remove func() error) {
+		t.Helper()
+		var all sync.WaitGroup
+		for part := range 50 {
+			all.Go(func() {
+				for i := part; i < n; i += 50 {
+					if err := add(i); err != nil {
+						t.Errorf("%s %d: %v", what, i, err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if err := add(n); !errors.Is(err, registry.ErrFull) {
+			t.Errorf("%s: one more is answered %v", what, err)
+		}
+		if err := add(n / 2); err != nil {
+			t.Errorf("%s: one that is there: %v", what, err)
+		}
+		if err := errors.Join(remove(), add(n)); err != nil {
+			t.Errorf("%s: after one was removed: %v", what, err)
+		}
+		if err := add(n + 1); !errors.Is(err, registry.ErrFull) {
+			t.Errorf("%s: then one more is answered %v", what, err)
+		}
+	}
+	ctx := t.Context()
+	full("producer", registry.ProducersMax, func(i int) error {
+		_, _, err := w.Register(ctx, registry.Register{Producer: registry.Producer{Name: fmt.Sprint(i)}})
+		return err
+	}, func() error { return w.Remove(ctx, "0") })
+	full("subscription", registry.SubscriptionsMax, func(i int) error {
+		_, _, err := w.Subscribe(ctx, registry.Subscribe{Subscription: registry.Subscription{Name: fmt.Sprint(i), Topic: "t"}})
+		return err
+	}, func() error { return w.Unsubscribe(ctx, "0") })
+	full("instance", registry.InstancesMax, func(i int) error {
+		_, err := w.Enlist(ctx, registry.Instance{Producer: "1", Name: fmt.Sprint(i), URL: "http://a", Lease: 60_000})
+		return err
+	}, func() error { return w.Leave(ctx, "1", "0") })
+	if n := len(w.Producers()); n != registry.ProducersMax {
+		t.Errorf("%d producers", n)
+	}
+}
+
+// A subscription begins where it was first registered, or at the beginning. Its topic and its beginning never change; one of the same name that was
+// removed is another one.
+func TestSubscriptions(t *testing.T) {
+	w := newWorld(t)
+	defer w.end()
+	put := func(topic, sink string, start registry.Start) (registry.Subscription, bool, error) {
+		return w.Subscribe(t.Context(), registry.Subscribe{Subscription: registry.Subscription{Name: "crm", Topic: topic, Sink: sink}, Start: start})
+	}
+	before := time.Now().UnixMilli()
+	first, added, err := put("orders", "a", registry.StartGiven)
+	if err != nil || !added || first.From < before || first.From != first.Registered || first.Start() != registry.StartLatest {
+		t.Errorf("%+v %t %v", first, added, err)
+	}
+	for _, start := range []registry.Start{registry.StartGiven, registry.StartLatest} {
+		again, added, err := put("orders", "b", start)
+		want := first
+		want.Sink = "b"
+		if err != nil || added || again != want {
+			t.Errorf("%q: %+v %t %v", start, again, added, err)
+		}
+	}
+	for _, c := range []struct {
+		topic    string
+		start    registry.Start
+		field    string
+		recorded string
+	}{{"other", "", "topic", "orders"}, {"other", "earliest", "topic", "orders"}, {"orders", "earliest", "from", "latest"}} {
+		var fixed *registry.FixedError
+		if _, _, err := put(c.topic, "c", c.start); !errors.As(err, &fixed) || fixed.Field != c.field || fixed.Recorded != c.recorded || fixed.Name != "crm" {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+	if s, _ := w.Subscription("crm"); s.Sink != "b" {
+		t.Errorf("%+v", s)
+	}
+	if err := errors.Join(w.Unsubscribe(t.Context(), "crm")); err != nil {
+		t.Error(err)
+	}
+	if err := w.Unsubscribe(t.Context(), "crm"); !errors.Is(err, registry.ErrUnknownSubscription) {
+		t.Error(err)
+	}
+	second, added, err := put("other", "a", registry.StartEarliest)
+	if err != nil || !added || second.From != 0 || second.Start() != registry.StartEarliest || second.Registered < first.Registered {
+		t.Errorf("%+v %t %v", second, added, err)
+	}
+	if _, _, err := put("other", "a", registry.StartEarliest); err != nil {
+		t.Error(err)
+	}
+}

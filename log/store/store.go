@@ -215,7 +215,8 @@ func (s *Store) release() error {
 	return errors.Join(err, s.lock.Close())
 }
 
-// makeDir makes dir, and its place in every directory above it durable.
+// makeDir makes dir, and its place in every directory above it durable. What it makes is its user's alone: in a log are payments, and the
+// secrets that calls are signed with.
 func makeDir(fs vfs.FS, dir string) error {
 	var made []string
 	for d := dir; ; d = fs.PathDir(d) {
@@ -228,7 +229,7 @@ func makeDir(fs vfs.FS, dir string) error {
 		}
 		made = append(made, fs.PathDir(d))
 	}
-	if err := fs.MkdirAll(dir, 0o755); err != nil {
+	if err := fs.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	for _, d := range made {

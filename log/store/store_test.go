@@ -76,6 +76,23 @@ func TestOpenTwiceAndAgain(t *testing.T) {
 	}
 }
 
+// What a store makes is readable by its user alone, the directories above it too; one that was there stays as it is.
+func TestDirIsPrivate(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.Mkdir(there, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(there, "data", "log")
+	if err := mustOpen(t, dir, testOptions(t, vfs.Default)).Close(); err != nil {
+		t.Fatal(err)
+	}
+	for d, want := range map[string]os.FileMode{there: 0o755, filepath.Dir(dir): 0o700, dir: 0o700} {
+		if info, err := os.Stat(d); err != nil || info.Mode().Perm() != want {
+			t.Errorf("%s: %v %v, want %v", d, info.Mode().Perm(), err, want)
+		}
+	}
+}
+
 // S3.
 func TestLocked(t *testing.T) {
 	for name, fs := range map[string]vfs.FS{"mem": vfs.NewMem(), "disk": vfs.Default} {

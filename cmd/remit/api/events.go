@@ -170,8 +170,8 @@ func (t *Topics) read(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if name == log.RegistryTopic {
-		return NewProblem(CodeForbidden, "%s holds the secrets of producers, which are never answered; read /v1/producers instead", name).With("topic", name)
+	if log.Hidden(name) {
+		return NewProblem(CodeForbidden, "%s holds the secrets of registrations, which are never answered; read /v1/producers and /v1/subscriptions instead", name).With("topic", name)
 	}
 	q := ParseQuery(r)
 	at := log.Partition{Topic: name, Index: int32(q.whole("partition", 0, log.PartitionsMax-1))}
