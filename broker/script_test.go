@@ -66,6 +66,8 @@ type script struct {
 	node  *fold.Node
 	b     *broker.Broker
 	asker *scriptAsker
+	asks  broker.Asker  // asker, if nobody else does
+	jump  time.Duration // of the wall clock
 
 	read map[log.Partition]log.Offset // how far each partition has been printed
 }
@@ -91,17 +93,28 @@ func (s *script) open() {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.b = broker.New(broker.Options{Asker: s.asker, Topics: func(topic string) (int, bool) {
+	if s.asks == nil {
+		s.asks = s.asker
+	}
+	s.b = broker.New(broker.Options{Asker: s.asks, Topics: func(topic string) (int, bool) {
 		c, err := s.l.Topic(s.t.Context(), topic)
 		return c.Partitions, err == nil
 	}})
 	s.node, err = fold.Open(s.t.Context(), fold.Options{
 		Log: s.l, Topic: log.EventsTopic, Owner: fold.All(1), Store: s.store, Facts: fold.NewFacts(true, broker.Facts()...),
 		Machines: map[byte]fold.Machine{broker.MachineByte: s.b}, Order: []byte{broker.MachineByte}, Placed: broker.Placed, Fatal: fatal,
+		Now: func() time.Time { return time.Now().Add(s.jump) }, ClockBehindAllowed: true,
 	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// use has another ask producers.
+func (s *script) use(a broker.Asker) {
+	s.asks = a
+	s.close()
+	s.open()
 }
 
 func (s *script) close() {
