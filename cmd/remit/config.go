@@ -31,6 +31,7 @@ type Config struct {
 	Brokers          []string
 	AutoCreateTopics bool
 	AllowClockBehind bool
+	CallsTo          []string
 	TLSCert          string
 	TLSKey           string
 	TLSClientCA      string
@@ -60,6 +61,7 @@ var options = []option{
 	list("brokers", "HOST:PORT,... of a Kafka cluster to use instead of the embedded log", func(c *Config) *[]string { return &c.Brokers }),
 	boolean("auto-create-topics", "make a topic when something is first written to it (remit dev always does)", func(c *Config) *bool { return &c.AutoCreateTopics }),
 	boolean("allow-clock-behind", "start although the wall clock is more than a minute behind the log", func(c *Config) *bool { return &c.AllowClockBehind }),
+	list("calls-to", "networks beside the public ones that producers and sinks may be called in: loopback, private (remit dev adds loopback)", func(c *Config) *[]string { return &c.CallsTo }),
 	text("tls-cert", "", "file of the certificate, PEM; with --tls-key", func(c *Config) *string { return &c.TLSCert }),
 	text("tls-key", "", "file of its key, PEM", func(c *Config) *string { return &c.TLSKey }),
 	text("tls-client-ca", "", "file of the CA whose certificates clients must show, PEM", func(c *Config) *string { return &c.TLSClientCA }),
@@ -362,10 +364,19 @@ func (c *Config) EnsureDefaults(opts []option) {
 // Validate says everything that is wrong, before any data is touched. The error is a usage error.
 func (c Config) Validate() error {
 	err := errors.Join(c.validateData(), c.validateListen("http", c.HTTP), c.validateListen("kafka", c.Kafka),
-		c.validateAdvertise(), c.validateTLS(), oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error"),
+		c.validateAdvertise(), c.validateTLS(), c.validateCallsTo(), oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error"),
 		oneOf("log-format", c.LogFormat, "text", "json"))
 	if err != nil {
 		return usageErrorf("%w", err)
+	}
+	return nil
+}
+
+func (c Config) validateCallsTo() error {
+	for _, network := range c.CallsTo {
+		if err := oneOf("calls-to", network, toLoopback, toPrivate); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,6 +1,10 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"slices"
+
+	"github.com/spf13/cobra"
+)
 
 func newDev(a *app) *cobra.Command {
 	c := &cobra.Command{
@@ -18,6 +22,9 @@ func newDev(a *app) *cobra.Command {
 			return err
 		}
 		config.AutoCreateTopics = true
+		if !slices.Contains(config.CallsTo, toLoopback) {
+			config.CallsTo = append(config.CallsTo, toLoopback)
+		}
 		return a.serve(c.Context(), "dev", config)
 	}
 	return c

@@ -17,10 +17,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/remitlog/remit/broker"
+	"github.com/remitlog/remit/broker/callout"
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
 	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/log/kafkaapi"
+	"github.com/remitlog/remit/log/registry"
 	"github.com/remitlog/remit/projections"
 	"github.com/remitlog/remit/saga/payments"
 )
@@ -88,6 +91,8 @@ type server struct {
 	metrics *prometheus.Registry
 	watch   *metrics
 	api     atomic.Pointer[api.Server]
+	caller  *callout.Caller
+	asker   *broker.Producers // nil until the registry is restored
 	core    *core.Core
 	views   *projections.Views
 	ready   atomic.Pointer[error]
@@ -112,6 +117,9 @@ func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
 		return nil, err
 	}
 	var err error
+	if s.caller, err = newCaller(config, deps.Logger, s.watch); err != nil {
+		return nil, err
+	}
 	if s.kafkaListener, err = listenKafka(ctx, config); err != nil {
 		return nil, err
 	}
@@ -157,6 +165,10 @@ func (s *server) restore(ctx context.Context) (err error) {
 	s.core, err = core.Open(ctx, core.Options{
 		Log: s.log, Dir: s.config.Data, Partitions: s.config.Partitions, Cache: s.cache, Logger: s.deps.Logger,
 		Fatal: s.deps.Fail, ClockBehindAllowed: s.config.AllowClockBehind, Listener: s.watch.fold(s.deps.Logger),
+		Asker: func(r *registry.Registry) broker.Asker {
+			s.asker = newAsker(r, s.caller, s.deps.Logger, s.watch)
+			return s.asker
+		},
 	})
 	if err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)
@@ -212,6 +224,7 @@ func (s *server) Close(ctx context.Context) error {
 		if s.core != nil {
 			errs = append(errs, s.core.Close())
 		}
+		errs = append(errs, s.caller.Close(ctx)) // what is answered now comes too late, and is asked again
 		closed <- errors.Join(append(errs, s.log.Close())...)
 	}()
 	select {

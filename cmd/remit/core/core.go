@@ -53,6 +53,8 @@ type Options struct {
 	// Fatal is told why nothing can be decided any more. The default stops the process.
 	Fatal    func(error)
 	Listener fold.Listener
+	// Asker makes who asks producers; nil asks nobody.
+	Asker func(*registry.Registry) broker.Asker
 }
 
 // Core is remit on a log, without its face.
@@ -132,7 +134,11 @@ func (c *Core) openNode(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	c.Broker = broker.New(broker.Options{Topics: c.topics})
+	var asker broker.Asker
+	if o.Asker != nil {
+		asker = o.Asker(c.Registry)
+	}
+	c.Broker = broker.New(broker.Options{Topics: c.topics, Asker: asker})
 	c.Payments = payments.NewService(o.Log)
 	c.Saga = saga.New(saga.Options{
 		Partitions: c.Created.Partitions, Topics: c.topics, Initiators: payments.Initiators(), Answered: c.Payments.Answered,

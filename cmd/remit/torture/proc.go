@@ -9,13 +9,18 @@ import (
 )
 
 // PeakBytes is the most memory that the server's process has had resident, while it runs; 0 where the system does not say.
-func (s *Server) PeakBytes() int64 {
+func (s *Server) PeakBytes() int64 { return s.memory("VmHWM:") }
+
+// ResidentBytes is how much memory the server's process has resident now; 0 where the system does not say.
+func (s *Server) ResidentBytes() int64 { return s.memory("VmRSS:") }
+
+func (s *Server) memory(field string) int64 {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Pid()))
 	if err != nil {
 		return 0
 	}
 	for line := range strings.Lines(string(status)) {
-		if rest, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+		if rest, ok := strings.CutPrefix(line, field); ok {
 			kib, _ := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64) // the kernel's own words
 			return kib << 10
 		}
