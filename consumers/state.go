@@ -99,12 +99,13 @@ func newItem(r log.Record, group string, replay bool) *item {
 	for _, h := range r.Headers {
 		it.size += int64(len(h.Key) + 2*len(h.Value)) // at most: once in the record, once in the event
 	}
-	if !replay {
-		it.event, it.cause = log.ParseRecord(r)
-		return it
+	it.event, it.cause = log.ParseRecord(r)
+	if replay {
+		it.other = !replayFor(r, group)
+		for _, name := range setAside {
+			delete(it.event.Extensions, name)
+		}
 	}
-	it.event, it.cause = Original(r)
-	it.other = !replayFor(r, group)
 	return it
 }
 

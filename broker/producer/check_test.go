@@ -97,17 +97,7 @@ func rows(s *shop) (n int) {
 // TestCheckWithoutDatabase: a database that does not answer, is slow, or has what is not understood, is 503 and no verdict.
 func TestCheckWithoutDatabase(t *testing.T) {
 	s := onSQLite(t)
-	s.options.CheckMax = 20 * time.Millisecond
-	var said error
-	s.options.Listener.Checked = func(_ producer.Question, v producer.Verdict, err error) { said = err }
 	id := log.NewID(time.Now(), "alice")
-	ask := func(what string) {
-		t.Helper()
-		w := call(s.producer().CheckHandler(), "POST", structured(), bytes.NewReader(asked("shop", id)))
-		if w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "SQL") || said == nil {
-			t.Errorf("%s: %d %s; %v", what, w.Code, w.Body, said)
-		}
-	}
 	do := func(statement string) {
 		t.Helper()
 		if _, err := s.db.ExecContext(t.Context(), statement); err != nil {
@@ -115,21 +105,34 @@ func TestCheckWithoutDatabase(t *testing.T) {
 		}
 	}
 	do("INSERT INTO " + producer.Table + " VALUES ('" + id.String() + "', NULL, 'maybe', 0)")
-	ask("another word")
-	do("DELETE FROM " + producer.Table)
-	conn, err := s.db.Conn(t.Context())
+	unanswered(t, "another word", producer.SQL(s.db, s.dialect), id)
+	do("DROP TABLE " + producer.Table)
+	unanswered(t, "no table", producer.SQL(s.db, s.dialect), id)
+	synctest.Test(t, func(t *testing.T) { // a transaction of another process has the row, and does not end
+		db, began := newMemory(), time.Now()
+		tx := db.begin()
+		if n, err := tx.Exec(t.Context(), "INSERT", id.String(), nil, "commit", int64(0)); n != 1 || err != nil {
+			t.Fatal(n, err)
+		}
+		unanswered(t, "waits", db, id)
+		if took := time.Since(began); took != 5*time.Second {
+			t.Errorf("it has waited for %s", took)
+		}
+	})
+}
+
+func unanswered[T any](t *testing.T, what string, db producer.Database[T], id log.ID) {
+	t.Helper()
+	var said error
+	p, err := producer.New(db, producer.Options{Server: producertest.URL, Producer: "shop",
+		Listener: producer.Listener{Checked: func(_ producer.Question, v producer.Verdict, err error) { said = err }}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := conn.ExecContext(t.Context(), "BEGIN IMMEDIATE"); err != nil {
-		t.Fatal(err)
+	w := call(p.CheckHandler(), "POST", structured(), bytes.NewReader(asked("shop", id)))
+	if w.Code != http.StatusServiceUnavailable || strings.Contains(w.Body.String(), "SQL") || said == nil {
+		t.Errorf("%s: %d %s; %v", what, w.Code, w.Body, said)
 	}
-	ask("locked")
-	if err := conn.Close(); err != nil {
-		t.Fatal(err)
-	}
-	do("DROP TABLE " + producer.Table)
-	ask("no table")
 }
 
 // TestSignature: with secrets, only what is signed by one of them, about now, is answered.

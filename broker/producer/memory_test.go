@@ -154,9 +154,11 @@ func (tx *memoryTx) end(commit bool) error {
 	return nil
 }
 
-// has reports whether work was committed.
-func (m *memory) has(work string) bool {
+// committed is what local transactions have written.
+func (m *memory) committed() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.Contains(m.work, work)
+	return slices.Clone(m.work)
 }
+
+func (m *memory) has(work string) bool { return slices.Contains(m.committed(), work) }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,56 +17,14 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	_ "github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	_ "github.com/jackc/pgx/v5/stdlib"
-	_ "modernc.org/sqlite"
 
 	"github.com/remitlog/remit/broker/producer"
 	"github.com/remitlog/remit/broker/producer/producertest"
-	"github.com/remitlog/remit/consumers/dbtest"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/sqltx"
 )
-
-// databases are those that a test runs on.
-var databases = []struct {
-	dialect producer.Dialect
-	driver  string
-	start   func(testing.TB) string
-}{
-	{producer.PostgreSQL, "pgx", dbtest.PostgreSQL},
-	{producer.MySQL, "mysql", dbtest.MariaDB},
-	{producer.SQLite, "sqlite", func(t testing.TB) string {
-		return "file:" + filepath.Join(t.TempDir(), "db") + "?_pragma=busy_timeout(10000)"
-	}},
-}
-
-// onEach runs a test on every database that is there, with a shop of its own.
-func onEach(t *testing.T, test func(t *testing.T, s *shop)) {
-	for _, d := range databases {
-		t.Run(string(d.dialect), func(t *testing.T) {
-			db, err := sql.Open(d.driver, d.start(t))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { db.Close() })
-			test(t, newShop(t, db, d.dialect))
-		})
-	}
-}
-
-// onSQLite is for what is the same on all.
-func onSQLite(t *testing.T) *shop {
-	d := databases[len(databases)-1]
-	db, err := sql.Open(d.driver, d.start(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close() })
-	return newShop(t, db, d.dialect)
-}
 
 // shop is a service under test: its database, and a remit in memory.
 type shop struct {
@@ -502,20 +459,15 @@ func TestCheckOfItself(t *testing.T) {
 	s := onSQLite(t)
 	s.options.CheckMax = time.Millisecond
 	p := s.producer()
-	ask := func(want string) {
-		t.Helper()
-		if v, err := s.remit.CheckOne(t.Context(), p.CheckHandler(), s.remit.Messages()[0].ID); v != want || err != nil {
-			t.Errorf("%q, not %q; %v", v, want, err)
-		}
-	}
 	err := p.Send(t.Context(), "orders", placed("1"), func(tx *sql.Tx) error {
-		ask("unknown")
+		if v, err := s.remit.CheckOne(t.Context(), p.CheckHandler(), last(s).ID); v != "unknown" || err != nil {
+			t.Errorf("%q, %v", v, err)
+		}
 		return s.place("1")(tx)
 	})
 	if err != nil {
 		t.Error(err)
 	}
-	ask("commit")
 	s.wantOrders("1")
 
 	s.options.CheckMax = time.Minute
@@ -523,7 +475,7 @@ func TestCheckOfItself(t *testing.T) {
 	said := make(chan string)
 	err = p.Send(t.Context(), "orders", placed("2"), func(tx *sql.Tx) error {
 		go func() {
-			v, _ := s.remit.CheckOne(t.Context(), p.CheckHandler(), s.remit.Messages()[1].ID)
+			v, _ := s.remit.CheckOne(t.Context(), p.CheckHandler(), last(s).ID)
 			said <- v
 		}()
 		return s.place("2")(tx)
@@ -617,7 +569,7 @@ func TestAtOnce(t *testing.T) {
 
 // TestPGX: pgx's own pool fits, and is not imported to do so.
 func TestPGX(t *testing.T) {
-	dsn := dbtest.PostgreSQL(t)
+	dsn := postgreSQL(t)
 	db, err := sql.Open("pgx", dsn)
 	if err != nil {
 		t.Fatal(err)

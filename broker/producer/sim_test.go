@@ -372,7 +372,7 @@ func (s *sim) undecided() bool {
 
 func (s *sim) audit() {
 	committed, delivered := map[string]int{}, map[string]int{}
-	for _, work := range s.db.work {
+	for _, work := range s.db.committed() {
 		event, _, _ := strings.Cut(work, "#")
 		committed[event]++
 	}
