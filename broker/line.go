@@ -31,8 +31,12 @@ var (
 
 func lineKey(m Message) string { return m.Topic + "\x00" + m.Key }
 
-// heldBack reports whether m, decided now, must wait behind another of its key.
+// heldBack reports whether m, decided now, must wait behind another of its key. Mostly nobody waits in the whole topic, and a row that is
+// not there is dear to look for: the topic's own is at hand.
 func heldBack(rows fold.Reader, m Message) bool {
+	if n, _ := uses.Get(rows, m.Topic); n.Waiting == 0 {
+		return false
+	}
 	l, ok := lines.Get(rows, lineKey(m))
 	return ok && l.FirstAt <= m.DecidedMs
 }

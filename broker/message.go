@@ -56,9 +56,16 @@ var (
 	// rows are by the 16 bytes of the id. Most ids that are looked up are new.
 	messages = fold.NewTable[Row](Table).Ascending()
 
-	// uses counts the messages of a topic that are prepared, or not delivered.
-	uses = fold.NewTable[int64]('u')
+	// uses are by topic.
+	uses = fold.NewTable[inUse]('u')
 )
+
+// inUse counts the messages of a topic.
+type inUse struct {
+	_       struct{} `cbor:",toarray"`
+	Open    int64    // those that are prepared, or not delivered
+	Waiting int64    // those of them that stand in a line; see line
+}
 
 // step names a fact that may come more than once.
 func (m Message) step(fact string) string { return fmt.Sprintf("%s/%d", fact, m.Steps+1) }
@@ -75,7 +82,7 @@ func isNull(b cbor.RawMessage) bool { return len(b) == 0 || len(b) == 1 && b[0] 
 // InUse returns how many messages of a topic are prepared or not yet delivered in a partition.
 func InUse(rows fold.Reader, topic string) int64 {
 	n, _ := uses.Get(rows, topic)
-	return n
+	return n.Open
 }
 
 // Apply implements fold.Machine.
@@ -89,7 +96,7 @@ func (b *Broker) Apply(rows fold.Rows, e *fold.Event) {
 		m := moved(rows, e, f.ID, InputRollback)
 		clearDue(rows, f.ID, &m)
 		m.DecidedMs, m.By, m.Reason, m.Event = e.Time.UnixMilli(), f.By, f.Reason, nil
-		use(rows, m.Topic, -1)
+		use(rows, m.Topic, -1, 0)
 		put(rows, f.ID, m)
 	case Parked:
 		m := moved(rows, e, f.ID, InputExpired)
@@ -158,7 +165,7 @@ func applyPrepared(rows fold.Rows, e *fold.Event, f Prepared) {
 	checkFirst(rows, f.ID, &m)
 	count(rows, f.ID, m, 1)
 	put(rows, f.ID, m)
-	use(rows, f.Topic, 1)
+	use(rows, f.Topic, 1, 0)
 }
 
 // checkFirst makes a half message due when its producer is asked first. The due row stays where it is until the message is decided or
@@ -182,11 +189,12 @@ func applyCommitted(rows fold.Rows, e *fold.Event, f Committed) {
 	if f.Partition != nil {
 		m.State = must(e, m.State, InputDelivered)
 		m.Event = nil
-		use(rows, m.Topic, -1)
+		use(rows, m.Topic, -1, 0)
 		put(rows, f.ID, m)
 		return
 	}
 	count(rows, f.ID, m, 1)
+	use(rows, m.Topic, 0, 1)
 	if at := m.wantedAt(); queue(rows, e, f.ID, m) || at > m.DecidedMs {
 		m.DueMs = at // else it becomes due when it is the first of its key
 	}
@@ -220,7 +228,7 @@ func setDue(rows fold.Rows, id log.ID, m Message) {
 func leaveLine(rows fold.Rows, e *fold.Event, id log.ID, m Message) {
 	clearDue(rows, id, &m)
 	m.Event = nil
-	use(rows, m.Topic, -1)
+	use(rows, m.Topic, -1, -1)
 	put(rows, id, m)
 	if next, at, ok := leave(rows, e, id, m); ok {
 		moveUp(rows, e, next, at)
@@ -239,9 +247,11 @@ func moveUp(rows fold.Rows, e *fold.Event, id log.ID, at int64) {
 	put(rows, id, m)
 }
 
-func use(rows fold.Rows, topic string, by int64) {
+// use counts messages of a topic that come or go, and those that come into a line or leave one.
+func use(rows fold.Rows, topic string, open, waiting int64) {
 	n, _ := uses.Get(rows, topic)
-	if n += by; n == 0 {
+	n.Open += open
+	if n.Waiting += waiting; n.Open == 0 {
 		uses.Delete(rows, topic)
 		return
 	}

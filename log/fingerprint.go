@@ -39,10 +39,11 @@ func (p *FingerprintParts) Fingerprint() (f Fingerprint) {
 	return f
 }
 
+// AppendText appends a fingerprint as hex. The error is nil.
+func (f Fingerprint) AppendText(b []byte) ([]byte, error) { return hex.AppendEncode(b, f[:]), nil }
+
 // MarshalText writes a fingerprint as hex.
-func (f Fingerprint) MarshalText() ([]byte, error) {
-	return hex.AppendEncode(nil, f[:]), nil
-}
+func (f Fingerprint) MarshalText() ([]byte, error) { return f.AppendText(nil) }
 
 // UnmarshalText reads what MarshalText wrote.
 func (f *Fingerprint) UnmarshalText(b []byte) error {

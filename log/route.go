@@ -3,6 +3,7 @@ package log
 import (
 	"crypto/rand"
 	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"time"
 
@@ -94,14 +95,23 @@ func ParseID(s string) (ID, bool) {
 		return ID{}, false
 	}
 	u, err := uuid.Parse(s)
-	if err != nil || u.Version() != 8 || u.Variant() != uuid.RFC4122 {
+	if err != nil || !ID(u).isID() {
 		return ID{}, false
 	}
 	return ID(u), true
 }
 
+func (id ID) isID() bool {
+	u := uuid.UUID(id)
+	return u.Version() == 8 && u.Variant() == uuid.RFC4122
+}
+
 // String returns the usual form, in lower case.
-func (id ID) String() string { return uuid.UUID(id).String() }
+func (id ID) String() string {
+	var text [36]byte
+	b, _ := id.AppendText(text[:0])
+	return string(b)
+}
 
 // Slot returns the slot that the id routes to.
 func (id ID) Slot() int { return int(binary.BigEndian.Uint16(id[14:]) & (Slots - 1)) }
@@ -115,13 +125,23 @@ func (id ID) Time() time.Time {
 // IsZero reports whether id is no id at all.
 func (id ID) IsZero() bool { return id == ID{} }
 
+// AppendText appends the usual form. The error is nil.
+func (id ID) AppendText(b []byte) ([]byte, error) {
+	b = append(hex.AppendEncode(b, id[:4]), '-')
+	b = append(hex.AppendEncode(b, id[4:6]), '-')
+	b = append(hex.AppendEncode(b, id[6:8]), '-')
+	b = append(hex.AppendEncode(b, id[8:10]), '-')
+	return hex.AppendEncode(b, id[10:]), nil
+}
+
 // MarshalText makes ids readable in JSON.
-func (id ID) MarshalText() ([]byte, error) { return uuid.UUID(id).MarshalText() }
+func (id ID) MarshalText() ([]byte, error) { return id.AppendText(make([]byte, 0, 36)) }
 
 // UnmarshalText reads what MarshalText wrote.
 func (id *ID) UnmarshalText(b []byte) error {
-	parsed, ok := ParseID(string(b))
-	if !ok && string(b) != (ID{}).String() {
+	u, err := uuid.ParseBytes(b)
+	parsed := ID(u)
+	if err != nil || len(b) != 36 || !parsed.isID() && !parsed.IsZero() {
 		return fmt.Errorf("log: %q is no id", b)
 	}
 	*id = parsed

@@ -1,7 +1,9 @@
 package fold
 
 import (
+	"bytes"
 	"fmt"
+	"sync"
 
 	"github.com/go-json-experiment/json"
 
@@ -10,6 +12,12 @@ import (
 
 // Source is the CloudEvents source of the core's own events.
 const Source = "remit"
+
+// Appender is a fact of which there are many: AppendJSON appends what json.Marshal would, but for white space, faster.
+type Appender interface {
+	Fact
+	AppendJSON([]byte) []byte
+}
 
 // FactType knows how to read one type of fact.
 type FactType struct {
@@ -80,7 +88,7 @@ func (f Facts) Decode(r log.Record) (Event, error) {
 func Record(e Event, topic string) (log.Record, error) { return encode(&e, topic) }
 
 func encode(e *Event, topic string) (log.Record, error) {
-	data, err := json.Marshal(e.Fact)
+	data, err := marshal(e.Fact)
 	if err != nil {
 		return log.Record{}, fmt.Errorf("fold: %s: %w", e.Fact.EventType(), err)
 	}
@@ -92,3 +100,23 @@ func encode(e *Event, topic string) (log.Record, error) {
 	r.Time = e.Time
 	return r, nil
 }
+
+func marshal(f Fact) ([]byte, error) {
+	a, ok := f.(Appender)
+	if !ok {
+		return json.Marshal(f)
+	}
+	b := scratch.Get().(*[]byte)
+	defer scratch.Put(b)
+	*b = a.AppendJSON((*b)[:0])
+	data := bytes.Clone(*b)
+	if cap(*b) > scratchMax {
+		*b = nil
+	}
+	return data, nil
+}
+
+// scratch are buffers that facts are written into, up to scratchMax bytes.
+var scratch = sync.Pool{New: func() any { return new([]byte) }}
+
+const scratchMax = 64 << 10

@@ -129,7 +129,14 @@ func (t Table[V]) decode(key string, w *row) *V {
 }
 
 // Put sets the row of a key.
-func (t Table[V]) Put(r Rows, key string, v V) { r.set(t.prefix+key, &row{value: &v, once: t.once}) }
+func (t Table[V]) Put(r Rows, key string, v V) {
+	both := &struct { // one allocation
+		row
+		v V
+	}{v: v}
+	both.row = row{value: &both.v, once: t.once}
+	r.set(t.prefix+key, &both.row)
+}
 
 // Delete drops the row of a key.
 func (t Table[V]) Delete(r Rows, key string) { r.set(t.prefix+key, &row{gone: true, once: t.once}) }

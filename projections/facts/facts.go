@@ -182,12 +182,13 @@ type Credited struct{ Done }
 
 // Prepared is the fact that a half message was stored.
 type Prepared struct {
-	ID       log.ID         `json:"id"`
-	Name     string         `json:"name"`
-	Topic    string         `json:"topic"`
-	Producer string         `json:"producer"`
-	Key      string         `json:"key"`
-	Event    jsontext.Value `json:"event"` // a CloudEvent in its JSON format
+	ID       log.ID `json:"id"`
+	Name     string `json:"name"`
+	Topic    string `json:"topic"`
+	Producer string `json:"producer"`
+	Key      string `json:"key"`
+	// Event is a CloudEvent in its JSON format. It may be a part of the record that it was read from.
+	Event jsontext.Value `json:"event"`
 	// DeliverAt and DeliverAfter delay the delivery: Unix ms, and ms from the commit.
 	DeliverAt    int64 `json:"deliverAt"`
 	DeliverAfter int64 `json:"deliverAfter"`
@@ -322,7 +323,7 @@ func Types() []fold.FactType {
 		read((*scanner).named), read((*scanner).begun), read((*scanner).decided), read((*scanner).ended),
 		fold.FactOf[Opened](), fold.FactOf[Changed](), fold.FactOf[Deposited](), fold.FactOf[Withdrawn](),
 		fold.FactOf[Held](), fold.FactOf[Declined](), fold.FactOf[Posted](), fold.FactOf[Voided](), read((*scanner).credited),
-		fold.FactOf[Prepared](), fold.FactOf[Committed](), fold.FactOf[RolledBack](), fold.FactOf[Delivered](),
+		read((*scanner).prepared), read((*scanner).committed), fold.FactOf[RolledBack](), fold.FactOf[Delivered](),
 		fold.FactOf[Conflicted](), read((*scanner).placedAll),
 		fold.FactOf[Parked](), fold.FactOf[Resumed](), fold.FactOf[CheckAsked](), fold.FactOf[Dropped](),
 	}

@@ -1,13 +1,17 @@
 package facts
 
 import (
+	"bytes"
+	"sync"
+
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
 )
 
-// The facts of a payment are read by a scanner that knows their fields: they are most of what a view decodes, and reflection was
+// The facts of a payment and of a message are read by a scanner that knows their fields: they are most of what a view decodes, and reflection was
 // most of that. It takes JSON as remit writes it: objects whose strings have no escapes and whose numbers are integers. Whatever else
 // it meets, it gives up, and package json reads the whole.
 
@@ -177,6 +181,47 @@ func (s *scanner) id() log.ID {
 
 // skip passes over a string, which is all that is not read of these facts.
 func (s *scanner) skip() { s.text() }
+
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+
+// value reads a value of any kind, checked as package json would. It is a part of what is scanned.
+func (s *scanner) value() []byte {
+	s.space()
+	dec := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewBuffer(s.b[s.i:]))
+	if _, err := dec.ReadValue(); err != nil {
+		s.fail()
+		return nil
+	}
+	from := s.i
+	s.i += int(dec.InputOffset())
+	dec.Reset(bytes.NewBuffer(nil)) // let go of it
+	return s.b[from:s.i:s.i]
+}
+
+// pass passes over a value of any kind in JSON that is known to be valid.
+func (s *scanner) pass() {
+	s.space()
+	for depth, quoted := 0, false; s.i < len(s.b); s.i++ {
+		switch c := s.b[s.i]; {
+		case quoted && c == '\\':
+			s.i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '{', c == '[':
+			depth++
+		case c == '}', c == ']':
+			if depth == 0 {
+				return // of what is around it
+			}
+			depth--
+		case c == ',' && depth == 0:
+			return
+		}
+	}
+}
 
 func (s *scanner) named(f *Named) {
 	n := 0
@@ -427,4 +472,88 @@ func (s *scanner) place() (p Place) {
 		}
 	}
 	return p
+}
+
+// prepared leaves the event where it is, in what is scanned.
+func (s *scanner) prepared(f *Prepared) {
+	n := 0
+	s.must('{')
+	for name, ok := s.name(&n); ok; name, ok = s.name(&n) {
+		switch string(name) {
+		case "id":
+			f.ID = s.id()
+		case "name":
+			f.Name = s.string()
+		case "topic":
+			f.Topic = s.string()
+		case "producer":
+			f.Producer = s.string()
+		case "key":
+			f.Key = s.string()
+		case "event":
+			f.Event = s.value()
+		case "deliverAt":
+			f.DeliverAt = s.int()
+		case "deliverAfter":
+			f.DeliverAfter = s.int()
+		default:
+			s.value()
+		}
+	}
+}
+
+func (s *scanner) committed(f *Committed) {
+	n := 0
+	s.must('{')
+	for name, ok := s.name(&n); ok; name, ok = s.name(&n) {
+		switch string(name) {
+		case "id":
+			f.ID = s.id()
+		case "by":
+			f.By = s.string()
+		case "reason":
+			f.Reason = s.string()
+		case "partition":
+			p := int32(s.small())
+			f.Partition = &p
+		default:
+			s.value()
+		}
+	}
+}
+
+// Head is what a view keeps of a message's event; the rest is read from the log.
+type Head struct {
+	ID      string `json:"id"`
+	Source  string `json:"source"`
+	Subject string `json:"subject"`
+}
+
+// Head reads it.
+func (f *Prepared) Head() (h Head, err error) {
+	s := scanner{b: f.Event}
+	if s.head(&h); s.end() {
+		return h, nil
+	}
+	h = Head{}
+	err = json.Unmarshal(f.Event, &h)
+	return h, err
+}
+
+// head reads from an event that is valid JSON.
+func (s *scanner) head(h *Head) {
+	n := 0
+	s.must('{')
+	for name, ok := s.name(&n); ok; name, ok = s.name(&n) {
+		switch string(name) {
+		case "id":
+			h.ID = s.string()
+		case "source":
+			h.Source = s.string()
+		case "subject":
+			h.Subject = s.string()
+		default:
+			s.pass()
+		}
+	}
 }

@@ -23,9 +23,17 @@ var texts = []string{
 	`{"places":[]}`, `{"places":null}`, `{"postings":[]}`, `{"actions":[]}`, `{"partition":null}`, `{"reference":"a\"b"}`, `{"reference":"日本"}`,
 	`{"reference":"\u0041"}`, `{"new":{"deep":[1,2,{"x":"}"}]},"reason":"r"}`, `{"new":1.5e3,"kind":"k"}`, `{"deadline":1e3}`, `{"amount":1.0}`,
 	`{"amount":9223372036854775807}`, `{"amount":99999999999999999999}`, `{"amount":01}`, `{"amount":-}`, `{"manual":false}`, `{"manual":1}`,
+	message, decision,
+	`{"event":{"id":"\u0041","data":"\\"},"id":null}`, `{"event":{"id":"日本"}}`, `{"event":{"a":1,"a":2}}`, `{"event":{"a" 1}}`, `{"event":{"data":tru}}`, `{"event":null}`, `{"event":{"data":{"a":1}  ,  "id" : "x" }  }`,
+	`{"event":{"id":7}}`, `{"event":{"id":"x","subject":["a"],"data":{}}}`, `{"event":[{"id":"x"}]}`, `{"event":{}}`, `{"event":{"id":"x",}}`, `{"event":"x"}`,
 	`{"id":"x"}`, `{"id":""}`, `{"partition":4294967296}`, `{"partition":-1}`, `{`, `{"a"`, `{"a":`, `{"a":"b"`, `{"a":"b",}`, `{"a":"b"}}`, `[]`, `"x"`, ``, `null`, `{"kind":"` + "\x01" + `"}`,
 	`{"kind":"` + "\xff" + `"}`, `{"account":"bob","postings":[{"account":"bob"},{"account":"bobby"},{"account":""}]}`,
 }
+
+const (
+	message  = `{"id":"018f0000-0000-8000-8000-000000000001","name":"/s 1","fingerprint":"00","topic":"t","producer":"p","key":"k","event":{"specversion":"1.0","id":"1","source":"/s","data":{"a":[1,"]}\"\u00e9"]},"subject":"x"},"deliverAfter":5,"schedule":{"interval":1}}`
+	decision = `{"id":"018f0000-0000-8000-8000-000000000001","by":"me","partition":3,"precheck":true}`
+)
 
 // TestScannerReadsWhatJSONReads: FactRead asks for no less.
 func TestScannerReadsWhatJSONReads(t *testing.T) {
@@ -36,6 +44,24 @@ func TestScannerReadsWhatJSONReads(t *testing.T) {
 		same[Ended](t, text, (*scanner).ended)
 		same[Credited](t, text, (*scanner).credited)
 		same[PlacedAll](t, text, (*scanner).placedAll)
+		same[Prepared](t, text, (*scanner).prepared)
+		same[Committed](t, text, (*scanner).committed)
+		sameHead(t, text)
+	}
+}
+
+// sameHead checks that the head of an event is what package json reads of it.
+func sameHead(t *testing.T, text string) {
+	t.Helper()
+	var f Prepared
+	if json.Unmarshal([]byte(text), &f) != nil {
+		return // an event that is not valid is not prepared
+	}
+	var want Head
+	err := json.Unmarshal(f.Event, &want)
+	got, gotErr := f.Head()
+	if (err == nil) != (gotErr == nil) || err == nil && got != want {
+		t.Errorf("%s:\n read %+v (%v)\n json %+v (%v)", f.Event, got, gotErr, want, err)
 	}
 }
 
@@ -61,7 +87,8 @@ func same[T any](t *testing.T, text string, scan func(*scanner, *T)) (taken bool
 // TestScannerTakesWhatRemitWrites: the usual does not fall back.
 func TestScannerTakesWhatRemitWrites(t *testing.T) {
 	if !same[Begun](t, texts[2], (*scanner).begun) || !same[Decided](t, texts[3], (*scanner).decided) ||
-		!same[Credited](t, texts[4], (*scanner).credited) || !same[PlacedAll](t, texts[5], (*scanner).placedAll) {
+		!same[Credited](t, texts[4], (*scanner).credited) || !same[PlacedAll](t, texts[5], (*scanner).placedAll) ||
+		!same[Prepared](t, message, (*scanner).prepared) || !same[Committed](t, decision, (*scanner).committed) {
 		t.Error("given up")
 	}
 }
@@ -77,5 +104,8 @@ func FuzzScanner(f *testing.F) {
 		same[Ended](t, text, (*scanner).ended)
 		same[Credited](t, text, (*scanner).credited)
 		same[PlacedAll](t, text, (*scanner).placedAll)
+		same[Prepared](t, text, (*scanner).prepared)
+		same[Committed](t, text, (*scanner).committed)
+		sameHead(t, text)
 	})
 }

@@ -1,8 +1,6 @@
 package transactions
 
 import (
-	"github.com/go-json-experiment/json"
-
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/projections/facts"
@@ -264,18 +262,11 @@ func (t *thing) other(p facts.Posting) string {
 	return ""
 }
 
-// head is what of a message's event is kept; the rest is read from the log.
-type head struct {
-	ID      string `json:"id"`
-	Source  string `json:"source"`
-	Subject string `json:"subject"`
-}
-
 func applyPrepared(rows fold.Rows, e *fold.Event, f *facts.Prepared) {
 	fresh(rows, e, f.ID)
 	id := f.ID.Bytes()
-	var h head
-	if err := json.Unmarshal(f.Event, &h); err != nil {
+	h, err := f.Head()
+	if err != nil {
 		fold.Broken(e, "message %s: %v", f.ID, err) // it was parsed before it was prepared
 	}
 	t := thing{
