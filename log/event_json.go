@@ -25,8 +25,8 @@ const (
 //
 // Data goes where the format has it: JSON (also where no content type is given) as a value under "data", its
 // bytes unchanged but for white space around it; text and XML in UTF-8 as a string under "data"; everything else, and what is not
-// what its content type says, under "data_base64". JSON data may bring line breaks with it: whoever
-// writes lines compacts it first.
+// what its content type says, under "data_base64". So does JSON that cannot stand within other JSON, see embeds. JSON data may bring
+// line breaks with it: whoever writes lines compacts it first.
 //
 // Errors: *[EventError], for an event that Validate refuses.
 func (e *Event) MarshalStructured() ([]byte, error) {
@@ -151,13 +151,39 @@ const (
 func formOf(contentType string, data []byte) dataForm {
 	form := declared(contentType)
 	switch {
-	case form == dataJSON && jsontext.Value(data).IsValid(jsontext.AllowDuplicateNames(true)):
+	case form == dataJSON && embeds(data):
 		return dataJSON
 	case form == dataText && utf8.Valid(data):
 		return dataText
 	default:
 		return dataBinary
 	}
+}
+
+// eventDepthMax is how deep JSON data may be to be written as JSON. Whoever reads it has a limit of its own: 1,000 is common.
+const eventDepthMax = 512
+
+// embeds reports whether data is JSON that may stand within other JSON: an answer, a list, an event about this one. RFC 8259
+// lets names repeat and values nest as deep as they like, and most who read or write JSON take neither. The data is the
+// user's own, and one such event must not spoil the list that it is in; so it is kept as it is, in base64.
+func embeds(data []byte) bool {
+	return jsontext.Value(data).IsValid() && depthOf(data, eventDepthMax+1) <= eventDepthMax
+}
+
+// depthOf tells how deep the arrays and objects of valid JSON are nested, or enough once it is that deep.
+func depthOf(data []byte, enough int) int {
+	if bytes.Count(data, []byte("["))+bytes.Count(data, []byte("{")) < enough { // as nearly all
+		return 0
+	}
+	dec := jsontext.NewDecoder(bytes.NewReader(data))
+	deepest := 0
+	for deepest < enough {
+		if _, err := dec.ReadToken(); err != nil {
+			break
+		}
+		deepest = max(deepest, dec.StackDepth())
+	}
+	return deepest
 }
 
 // declared tells what a content type says of the data: JSON (also if there is none), text in UTF-8, or neither.

@@ -306,13 +306,34 @@ func TestParseStructuredRefuses(t *testing.T) {
 	}
 }
 
+// An event is part of other JSON: an answer, a list, an event about it. None may keep the whole from being written.
+func TestEventsWithinJSON(t *testing.T) {
+	for _, data := range []string{
+		`{"a":1,"a":2}`, `{bad`, "\xff", `"\ud800"`, `{"n":1e400}`, strings.Repeat(`[`, 9_999) + strings.Repeat(`]`, 9_999),
+	} {
+		in := []log.Event{{ID: "1", Source: "/s", Type: "t", DataContentType: "application/json", Data: []byte(data)}}
+		b, err := jsonv2.Marshal(struct{ Items []log.Event }{in})
+		if err != nil {
+			t.Errorf("%.20s: %v", data, err)
+			continue
+		}
+		var out struct{ Items []log.Event }
+		if err := jsonv2.Unmarshal(b, &out); err != nil || len(out.Items) != 1 {
+			t.Errorf("%.20s: %d, %v", data, len(out.Items), err)
+			continue
+		}
+		same(t, out.Items[0], nil, in[0])
+	}
+}
+
 func TestStructuredData(t *testing.T) {
 	for _, c := range []struct{ contentType, data, want string }{
 		{"", `{"a":1}`, `"data":{"a":1}`},
 		{"", `not JSON`, `"data_base64":"bm90IEpTT04="`},
 		{"application/json", "\n {\"b\":1, \"a\":2}\r\n", `"data":{"b":1, "a":2}`}, // the bytes stay as they are
 		{"application/json", `null`, `"data":null`},
-		{"application/json", `{"a":1,"a":2}`, `"data":{"a":1,"a":2}`}, // the user's own
+		{"application/json", `{"a":1,"a":2}`, `"data_base64":"eyJhIjoxLCJhIjoyfQ=="`}, // the user's own, and nothing to put into other JSON
+		{"", `[{"a":{"b":1,"b":2}}]`, `"data_base64":"W3siYSI6eyJiIjoxLCJiIjoyfX1d"`},
 		{"application/json", ``, `"data_base64":""`},
 		{"Application/Problem+JSON; charset=utf-8", `[1]`, `"data":[1]`},
 		{"text/json", `1`, `"data":1`},
@@ -331,6 +352,16 @@ func TestStructuredData(t *testing.T) {
 		}
 		back, err := log.ParseStructured(b)
 		same(t, loose(back), err, loose(e))
+	}
+	for _, depth := range []int{512, 513, 9_999, 50_000} {
+		data := strings.Repeat(`[`, depth) + strings.Repeat(`]`, depth)
+		e := log.Event{ID: "1", Source: "/s", Type: "t", DataContentType: "application/json", Data: []byte(data)}
+		b, err := e.MarshalStructured()
+		if asJSON := bytes.Contains(b, []byte(`"data":[`)); err != nil || asJSON != (depth <= 512) {
+			t.Errorf("%d deep: as JSON %v, %v", depth, asJSON, err)
+		}
+		back, err := log.ParseStructured(b)
+		same(t, back, err, e)
 	}
 	// "null", an explicit payload of JSON, is no payload of any other type, nor in base64.
 	for _, more := range []string{`"datacontenttype":"text/plain","data":null`, `"data_base64":null`} {
@@ -630,10 +661,10 @@ func texts(e log.Event) log.Event {
 // type, white space around JSON, and the SDK's idea that empty data is none.
 func loose(e log.Event) log.Event {
 	e = texts(e)
-	if e.Data != nil && e.DataContentType == "" && jsontext.Value(e.Data).IsValid(jsontext.AllowDuplicateNames(true)) {
+	if e.Data != nil && e.DataContentType == "" && jsontext.Value(e.Data).IsValid() {
 		e.DataContentType = "application/json"
 	}
-	if jsontext.Value(e.Data).IsValid(jsontext.AllowDuplicateNames(true)) {
+	if jsontext.Value(e.Data).IsValid() {
 		e.Data = bytes.TrimSpace(e.Data)
 	}
 	return emptyIsNone(e)
