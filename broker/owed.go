@@ -59,8 +59,6 @@ const (
 	LateMax = 2 * time.Second
 	// SpreadMax is over how long those are spread, at most: they never come after the check that follows them.
 	SpreadMax = time.Minute
-	// WaitMin is the shortest time after which a producer that is not asked now, by its condition, is thought of again.
-	WaitMin = time.Second
 )
 
 // Owed implements fold.Machine.
@@ -92,9 +90,8 @@ func (b *Broker) owesCheck(q Question, look fold.Look) []fold.Effect {
 		return []fold.Effect{{At: look.Now.Add(time.Duration(jitter(q.ID, n, 10*span)) * time.Millisecond)}}
 	}
 	q.Attempt = n
-	if !b.opts.Asker.Wants(q) {
-		wait := max(time.Duration(m.Schedule.orDefault().Interval)*time.Millisecond, WaitMin)
-		return []fold.Effect{{At: earlier(look.Now.Add(wait), time.UnixMilli(next))}}
+	if !b.opts.Asker.Wants(q) { // by its condition, or since there is nobody to ask: there may be a million of those
+		return []fold.Effect{{At: time.UnixMilli(next)}}
 	}
 	var said Said
 	return []fold.Effect{
@@ -111,13 +108,6 @@ func (b *Broker) owesCheck(q Question, look fold.Look) []fold.Effect {
 			Landed: func(r fold.Result) { b.opts.Asker.Landed(q, said, r.Answer.(Outcome)) },
 		},
 	}
-}
-
-func earlier(a, b time.Time) time.Time {
-	if b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // verdict is the command that follows from what a producer has said of a half message; nil if none does.

@@ -68,6 +68,15 @@ func ParseParked(r log.Record) (Parked, error) {
 	return p, nil
 }
 
+// Original returns the event of a parked record, or of one that is sent again, as it was before.
+func Original(r log.Record) (log.Event, error) {
+	e, err := log.ParseRecord(r)
+	for _, name := range setAside {
+		delete(e.Extensions, name)
+	}
+	return e, err
+}
+
 // parkedRecord is the record as it came, with when it was recorded, and why it was set aside. What an earlier parking has said is replaced, but for where it was read first.
 func parkedRecord(d Delivery, reason string, now time.Time) log.Record {
 	from := Place{d.Record.Partition, d.Record.Offset}

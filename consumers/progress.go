@@ -32,6 +32,13 @@ type progress struct {
 	holes      map[log.Offset]failed // and how each has failed
 }
 
+// Done reports whether a record is done, by what a Consumer has committed beside the offset of its partition.
+func Done(progress string, offset log.Offset) bool {
+	g := parseProgress(progress)
+	done, _ := g.done(offset)
+	return done
+}
+
 // done reports whether a record is done, and if not how often it has failed.
 func (g *progress) done(offset log.Offset) (done bool, f failed) {
 	if offset < g.base || offset >= g.next {

@@ -99,13 +99,12 @@ func newItem(r log.Record, group string, replay bool) *item {
 	for _, h := range r.Headers {
 		it.size += int64(len(h.Key) + 2*len(h.Value)) // at most: once in the record, once in the event
 	}
-	it.event, it.cause = log.ParseRecord(r)
-	if replay {
-		it.other = !replayFor(r, group)
-		for _, name := range setAside {
-			delete(it.event.Extensions, name)
-		}
+	if !replay {
+		it.event, it.cause = log.ParseRecord(r)
+		return it
 	}
+	it.event, it.cause = Original(r)
+	it.other = !replayFor(r, group)
 	return it
 }
 

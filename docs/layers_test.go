@@ -78,7 +78,15 @@ var rules = []struct {
 	},
 	{
 		why:     "metrics and the command line are wired in cmd; what is below has a Listener",
-		imports: []string{"github.com/prometheus", "github.com/spf13", "go.yaml.in"}, but: []string{"cmd"},
+		imports: []string{"github.com/prometheus", "github.com/spf13"}, but: []string{"cmd"},
+	},
+	{
+		why:     "YAML is for people: what is configured in cmd, and the test vectors of others",
+		imports: []string{"go.yaml.in"}, but: []string{"cmd"}, tests: true,
+	},
+	{
+		why:     "CloudEvents SQL has one door, which bounds it",
+		imports: []string{"github.com/cloudevents/sdk-go/sql"}, but: []string{"log/when"},
 	},
 	{
 		why: "what users link has neither a store nor the server in it",
@@ -89,8 +97,8 @@ var rules = []struct {
 		from: []string{"broker/producer", "saga/initiator", "saga/participant", "saga/fence", "consumers"}, tests: true,
 	},
 	{
-		why:     "every call to others goes through broker/callout, which looks at addresses",
-		imports: []string{"code.dny.dev/ssrf", "github.com/sony/gobreaker", "golang.org/x/time"}, but: []string{"broker/callout"}, tests: true,
+		why:     "every call to others goes through broker/callout, which looks at addresses; push keeps to the rate that a sink allows",
+		imports: []string{"code.dny.dev/ssrf", "github.com/sony/gobreaker", "golang.org/x/time"}, but: []string{"broker/callout", "consumers/push"}, tests: true,
 	},
 	{
 		why:     "a service brings the driver of its database; log/sqltx knows a few methods of its transactions",
@@ -177,6 +185,9 @@ func TestRules(t *testing.T) {
 		{"consumers/once_test.go", "github.com/jackc/pgx/v5", true},
 		{"cmd/remit/node.go", module + "log/embedded", true},
 		{"log/fold/fold.go", module + "log/kafka", false},
+		{"log/when/nodes.go", "github.com/cloudevents/sdk-go/sql/v2/expression", true},
+		{"broker/producers.go", "github.com/cloudevents/sdk-go/sql/v2", false},
+		{"log/registry/registry.go", "go.yaml.in/yaml/v3", false},
 		{"log/fold/fold.go", "github.com/twmb/franz-go/pkg/kgo", false},
 		{"log/kafka/kafka.go", "github.com/twmb/franz-go/pkg/kgo", true},
 		{"projections/facts/facts.go", module + "saga", false},

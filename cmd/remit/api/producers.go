@@ -8,8 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/remitlog/remit/broker/callout"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/log/registry"
+	"github.com/remitlog/remit/log/when"
 )
 
 // The schedule of back-checks of a producer that gives none.
@@ -24,7 +26,6 @@ const (
 const (
 	URLMax    = 2048
 	SecretMax = 1024
-	WhenMax   = 4096
 )
 
 // Producers are the calls about producers of half messages.
@@ -114,6 +115,9 @@ func (b *CheckRequest) onto(was registry.Check) (registry.Check, error) {
 	if len(secret) > SecretMax {
 		return was, invalidField("check.secret", "it has %d bytes, at most %d are taken", len(secret), SecretMax)
 	}
+	if secret != "" && callout.CheckSecret(secret) != nil {
+		return was, invalidField("check.secret", "it begins with whsec_, and what follows is not base64; any other text is taken as it is")
+	}
 	first, interval := given(b.FirstAfter, CheckFirstAfterDefault), given(b.Interval, CheckIntervalDefault)
 	longest, deadline := given(b.MaxInterval, max(CheckMaxIntervalDefault, interval)), given(b.Deadline, CheckDeadlineDefault)
 	switch third := first + interval + min(2*interval, longest); {
@@ -142,7 +146,7 @@ func given(d *Duration, ifNot time.Duration) time.Duration {
 	return min(time.Duration(*d), durationMax)
 }
 
-func checkCall(field, address, when string) error {
+func checkCall(field, address, condition string) error {
 	u, err := url.Parse(address)
 	switch {
 	case address == "":
@@ -151,10 +155,17 @@ func checkCall(field, address, when string) error {
 		return invalidField(field+".url", "%.200q is not an address such as https://orders.example/check", address)
 	case len(address) > URLMax:
 		return invalidField(field+".url", "it has %d bytes, at most %d are taken", len(address), URLMax)
-	case len(when) > WhenMax:
-		return invalidField(field+".when", "it has %d bytes, at most %d are taken", len(when), WhenMax)
 	}
-	return nil
+	return checkCondition(field+".when", condition)
+}
+
+// checkCondition refuses what is no condition in CloudEvents SQL, and says where it stops being one.
+func checkCondition(field, text string) error {
+	_, err := when.Compile(text)
+	if bad, ok := errors.AsType[*when.SyntaxError](err); ok {
+		return invalidField(field, "character %d: %s", bad.Character, bad.Detail)
+	}
+	return err
 }
 
 func producerAnswer(p registry.Producer) Producer {
