@@ -231,7 +231,18 @@ func TestWants(t *testing.T) {
 	if !p.Wants(q) {
 		t.Error("who has not answered is asked again")
 	}
-	_ = conditioned
+	for condition, want := range map[string]bool{
+		"type = 'order'": true, "type = 'refund'": false, "remitage >= 60": true, "remitage > 60": false,
+		"remitchecks = 2": true, "remitproducers = 1": true, "subject LIKE 'ca%' AND source = '/shop'": true, "missing = 1": false,
+	} {
+		r.producers["shop"] = registry.Producer{Name: "shop", Check: registry.Check{URL: "http://x", When: condition}, Precheck: registry.Call{URL: "http://y", When: condition}}
+		if p.Wants(q) != want || p.Prechecks(q) != want {
+			t.Errorf("%s: wants %t, prechecks %t", condition, p.Wants(q), p.Prechecks(q))
+		}
+	}
+	if conditioned == 0 {
+		t.Error("a condition that cannot be evaluated is not told")
+	}
 }
 
 // A message that waits for its producer's word goes on waiting while the producer is not registered, and no longer once it asks for no
