@@ -27,8 +27,10 @@ func TestNextInstance(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := request
-			r.Timeout = 100 * time.Millisecond
-			for range 8 { // whichever comes first
+			if bad == silent {
+				r.Timeout = 500 * time.Millisecond
+			}
+			for range 6 { // whichever comes first
 				c := open(t, Options{})
 				if a := do(t, c, orders(bad, answering), r); a.Status != 200 || a.URL != answering {
 					t.Fatalf("answered %d by %s", a.Status, a.URL)
@@ -96,11 +98,15 @@ func TestLeastOfTwo(t *testing.T) {
 // TestPauses: an instance that failed is left out for a growing while, then asked by one call.
 func TestPauses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var sick atomic.Bool
+		var sick, hangs atomic.Bool
 		sick.Store(true)
+		hold := make(chan struct{})
 		var bad atomic.Int64
 		c, closeAll := openPipes(t, Options{PauseMin: time.Second, PauseMax: 8 * time.Second}, map[string]http.HandlerFunc{
 			"a": counted(&bad, func(w http.ResponseWriter, r *http.Request) {
+				if hangs.Load() {
+					<-hold
+				}
 				if sick.Load() {
 					w.WriteHeader(500)
 				}
@@ -138,13 +144,36 @@ func TestPauses(t *testing.T) {
 		if n := c.Answering(orders("http://b", "http://new")); n != 2 {
 			t.Errorf("%d are said to answer; who was never asked counts", n)
 		}
+		// One call asks it after its pause. While that waits, no other does.
+		time.Sleep(9 * time.Second)
+		hangs.Store(true)
+		before := bad.Load()
+		asks := func() {
+			if err := c.Go(to, request, func(a Answer, err error) {
+				if err != nil || a.Status != 200 {
+					t.Errorf("answered %d, %v", a.Status, err)
+				}
+			}); err != nil {
+				t.Fatal(err)
+			}
+			synctest.Wait()
+		}
+		for range 10 {
+			asks()
+		}
+		if n := bad.Load() - before; n != 1 || c.Health(to.Name).UnderWay != 1 {
+			t.Errorf("%d calls ask what was sick: %+v", n, c.Health(to.Name))
+		}
+		close(hold)
+		synctest.Wait()
+		hangs.Store(false)
 		sick.Store(false)
 		time.Sleep(9 * time.Second)
 		do(t, c, to, request)
 		if h := c.Health(to.Name); h.Answering() != 2 || c.Answering(to) != 2 || h.Instances[0].URL != "http://a" {
 			t.Errorf("it answered again: %+v", h)
 		}
-		before := bad.Load()
+		before = bad.Load()
 		for range 100 {
 			do(t, c, to, request)
 		}
