@@ -152,6 +152,8 @@ func (a *app) importError(s importer.Summary, err error) error {
 	switch {
 	case errors.Is(err, importer.ErrHeader):
 		return usageErrorf("%w\nIs it the right file? The first line names the columns: type, amount, nameOrig, oldbalanceOrg, nameDest, oldbalanceDest", err)
+	case errors.As(err, &unavailable) && unavailable.Answered():
+		return &codedError{exitUnavailable, fmt.Errorf("%s takes nothing, for %s now: %w\n%s", a.serverURL(), unavailable.Since.Round(time.Second), unavailable.Err, again)}
 	case errors.As(err, &unavailable) && s.Rows == 0:
 		return &codedError{exitUnavailable, fmt.Errorf("no answer from %s: %w\nIs it running? Start one with `remit dev`, or say where it is with --server or REMIT_SERVER", a.serverURL(), unavailable.Err)}
 	case errors.As(err, &unavailable):

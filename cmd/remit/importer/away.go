@@ -2,6 +2,7 @@ package importer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -21,13 +22,23 @@ type UnavailableError struct {
 }
 
 func (e *UnavailableError) Error() string {
-	if e.Since < time.Second {
-		return fmt.Sprintf("importer: no answer: %v", e.Err)
+	what := "no answer"
+	if e.Answered() {
+		what = "not taken"
 	}
-	return fmt.Sprintf("importer: no answer for %s: %v", e.Since.Round(time.Second), e.Err)
+	if e.Since < time.Second {
+		return fmt.Sprintf("importer: %s: %v", what, e.Err)
+	}
+	return fmt.Sprintf("importer: %s for %s: %v", what, e.Since.Round(time.Second), e.Err)
 }
 
 func (e *UnavailableError) Unwrap() error { return e.Err }
+
+// Answered reports whether remit was there all the same, and answered that it cannot do it now: its disk is full, for instance.
+func (e *UnavailableError) Answered() bool {
+	_, ok := errors.AsType[*problem](e.Err)
+	return ok
+}
 
 // away is whether remit answers, as all that call it have seen.
 type away struct {

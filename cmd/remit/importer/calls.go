@@ -136,7 +136,8 @@ func (m *Import) openAll(ctx context.Context) {
 		switch {
 		case err == nil:
 			m.graph.opened(o.row, "", false)
-		case answered:
+		// What may pass says nothing of the row: it is not rejected, and the import has not done it.
+		case answered && !p.Retryable:
 			m.graph.opened(o.row, fmt.Sprintf("account %s: %v", o.account, p), isMismatch(*p))
 		default:
 			m.fail(err)

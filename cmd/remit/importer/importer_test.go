@@ -457,6 +457,40 @@ func TestAway(t *testing.T) {
 	}
 }
 
+// TestNotTaken: a server that is there and can take nothing, its disk being full, rejects no row. The import ends, and says why.
+func TestNotTaken(t *testing.T) {
+	w := newWorld(t)
+	for _, c := range []struct {
+		name string
+		full func(*http.Request) bool
+	}{
+		{"openings", func(r *http.Request) bool { return r.Method == "PUT" }},
+		{"deposits", func(r *http.Request) bool { return strings.HasSuffix(r.URL.Path, "/deposits") }},
+		{"payments", func(r *http.Request) bool { return r.URL.Path == "/v1/payments:batch" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			full := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+				if !c.full(r) {
+					w.http.Config.Handler.ServeHTTP(rw, r)
+					return
+				}
+				rw.Header().Set("Content-Type", "application/problem+json")
+				rw.Header().Set("Connection", "close") // net/http would wait for the rest of the rows first
+				rw.WriteHeader(503)
+				_, _ = rw.Write([]byte(`{"status":503,"code":"disk_full","detail":"nothing was written","retryable":true}`))
+			}))
+			defer full.Close()
+			s, rows, err := w.run(chains(1, 50, 10), func(o *Options) { o.Server, o.Name, o.RetryFor = full.URL, c.name, 1 })
+			if e := (*UnavailableError)(nil); !asUnavailable(err, &e) || !e.Answered() || !strings.Contains(err.Error(), "disk_full") {
+				t.Errorf("%v", err)
+			}
+			if s.RejectedRows != 0 || s.Rows != 0 {
+				t.Errorf("%d rows, %d rejected: %v", s.Rows, s.RejectedRows, rows)
+			}
+		})
+	}
+}
+
 // It ends when it is told to, at any moment.
 func TestCancel(t *testing.T) {
 	w := newWorld(t)
