@@ -56,9 +56,7 @@ func readConsent(a Answer, origin string) Consent {
 	return Consent{Granted: true, PerMinute: n}
 }
 
-func target(s *Subscription) Target {
-	return Target{Name: "push/" + s.Name, URL: s.Sink, Secrets: s.Secrets}
-}
+func target(s *Subscription) Target { return Target{s.Name, s.Sink} }
 
 // status names one.
 func status(code int) string {

@@ -11,13 +11,12 @@ import (
 	"github.com/remitlog/remit/log"
 )
 
-// Subscription is what is sent where. It is compared by value but for its secrets: what differs is taken up at once.
+// Subscription is what is sent where. It is compared: what differs is taken up at once. What its calls are signed with is the Caller's to know.
 type Subscription struct {
-	Name    string
-	Topic   string
-	Sink    string   // an http or https URL
-	Secrets []string // calls are signed with, the newest first; none: they are not
-	Filter  string   // CloudEvents SQL; empty: every record
+	Name   string
+	Topic  string
+	Sink   string // an http or https URL
+	Filter string // CloudEvents SQL; empty: every record
 	// Interval is the pause after a first failure; it doubles up to MaxInterval. Deadline is how long a record is tried.
 	Interval, MaxInterval, Deadline time.Duration
 	// From is the time of the first record that is sent; zero sends all that the topic has.
@@ -73,12 +72,11 @@ type Caller interface {
 
 // Target is who is called.
 type Target struct {
-	Name    string // by which calls are told apart
-	URL     string
-	Secrets []string
+	Subscription string
+	URL          string
 }
 
-// Request is what it is called with. It is signed as Standard Webhooks, with ID as the webhook-id.
+// Request is what it is called with. It is signed as Standard Webhooks with the subscription's secrets, and ID as the webhook-id.
 type Request struct {
 	Method string
 	ID     string

@@ -15,7 +15,7 @@ import (
 	"github.com/remitlog/remit/log"
 )
 
-var shop = push.Subscription{Name: "shop", Topic: "orders", Sink: "https://shop.example/hook", Secrets: []string{"whsec_AAAA", "before"}}
+var shop = push.Subscription{Name: "shop", Topic: "orders", Sink: "https://shop.example/hook"}
 
 func partition(key string, partitions int) log.Partition {
 	return log.Partition{Topic: "orders", Index: log.KeyPartition(key, partitions)}
@@ -70,8 +70,8 @@ func TestRequest(t *testing.T) {
 				t.Errorf("%s is %q, not %q", name, got, want)
 			}
 		}
-		if string(s.last.Body) != `{"id":"a1"}` || s.last.ID != "msg_3a70a19f487c6362841ee28c333ff576" || !slices.Equal(s.secrets, shop.Secrets) {
-			t.Errorf("%q, %s, signed with %q", s.last.Body, s.last.ID, s.secrets)
+		if string(s.last.Body) != `{"id":"a1"}` || s.last.ID != "msg_3a70a19f487c6362841ee28c333ff576" || s.to != (push.Target{Subscription: "shop", URL: shop.Sink}) {
+			t.Errorf("%q, %s, to %v", s.last.Body, s.last.ID, s.to)
 		}
 	})
 }
@@ -345,9 +345,8 @@ func TestGone(t *testing.T) {
 	for name, mend := range map[string]func(w *world, s *sink){
 		"resumed": func(w *world, _ *sink) { w.push.Resume("shop") },
 		"changed": func(w *world, s *sink) {
-			changed := shop
-			changed.Secrets = []string{"another"}
-			changed.Registered = w.subs[0].Registered
+			changed := w.subs[0]
+			changed.Interval *= 2
 			w.subscribe(changed)
 		},
 		"restarted": func(w *world, _ *sink) { w.stop(); w.start() },

@@ -3,7 +3,6 @@ package push
 import (
 	"context"
 	"fmt"
-	"reflect"
 	"sync"
 	"time"
 )
@@ -90,7 +89,7 @@ func (s *Service) follow(list []Subscription) {
 	for _, of := range list {
 		there[of.Name] = true
 		was := s.lives[of.Name]
-		if was != nil && reflect.DeepEqual(was.of, of) {
+		if was != nil && was.of == of {
 			continue
 		}
 		s.replace(was, of)

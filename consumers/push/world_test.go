@@ -277,7 +277,7 @@ type sink struct {
 	tries   []string // ids of all calls
 	times   []time.Time
 	last    push.Request
-	secrets []string
+	to      push.Target
 	open    int
 	openMax int
 }
@@ -343,7 +343,7 @@ func (s *sink) call(ctx context.Context, to push.Target, r push.Request) (push.A
 	}
 	s.mu.Lock()
 	s.tries, s.times = append(s.tries, es[0].ID), append(s.times, time.Now())
-	s.last, s.secrets = r, to.Secrets
+	s.last, s.to = r, to
 	s.open++
 	s.openMax = max(s.openMax, s.open)
 	s.mu.Unlock()
