@@ -196,13 +196,13 @@ type benched struct {
 
 // startBenched starts one, with its data under dir; with a profile, it is written there when it is told to.
 func startBenched(ctx context.Context, dir, profile string) (*benched, error) {
-	o := torture.Options{Data: filepath.Join(dir, "data")}
+	o := torture.Options{Data: filepath.Join(dir, "data"), Args: []string{"--calls-to", "loopback"}}
 	if profile != "" {
 		path, err := filepath.Abs(profile)
 		if err != nil {
 			return nil, usageErrorf("--cpuprofile: %w", err)
 		}
-		o.Command, o.Args = []string{"bench", "serve"}, []string{"--cpuprofile", path}
+		o.Command, o.Args = []string{"bench", "serve"}, append(o.Args, "--cpuprofile", path)
 	}
 	server, err := torture.Start(ctx, o)
 	return &benched{server, profile != ""}, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,6 +20,7 @@ type benchMessages struct {
 	batch                bool
 	inFlight, keys, size int
 	checkAfter           time.Duration
+	undecided, due       int
 	profile              string
 }
 
@@ -40,6 +42,8 @@ func newBenchMessages(a *app) *cobra.Command {
 	c.Flags().IntVar(&f.keys, "keys", 1000, "routing keys")
 	c.Flags().IntVar(&f.size, "size", 200, "bytes of an event's data")
 	c.Flags().DurationVar(&f.checkAfter, "check-after", 10*time.Second, "after how long the producer is asked about a message that nobody has decided")
+	c.Flags().IntVar(&f.undecided, "undecided", 0, "measure beside so many half messages that nobody decides, on a second server, in turn with one that has none")
+	c.Flags().IntVar(&f.due, "due", 500, "with --undecided, how many of them fall due in a second")
 	c.Flags().StringVar(&f.profile, "cpuprofile", "", "write a CPU profile of the server under load to this file")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if f.batch && !c.Flags().Changed("callers") {
@@ -51,6 +55,9 @@ func newBenchMessages(a *app) *cobra.Command {
 }
 
 func (f *benchMessages) validate() error {
+	if f.undecided < 0 || f.due < 1 {
+		return usageErrorf("--undecided is not below 0, and --due at least 1")
+	}
 	if f.inFlight < 1 || f.keys < 1 || f.size < 1 || f.size > log.EventDataMax || f.checkAfter < time.Millisecond {
 		return usageErrorf("--in-flight and --keys are at least 1, --size is 1 to %d, --check-after at least 1ms", log.EventDataMax)
 	}
@@ -75,15 +82,44 @@ func (a *app) benchMessages(ctx context.Context, f *benchMessages) (err error) {
 			err = stopped
 		}
 	}()
-	r, err := bench.Messages(ctx, bench.MessageOptions{
+	o := bench.MessageOptions{
 		Dir: f.scratch, Server: server.Server, Callers: f.callers, InFlight: f.inFlight, Rate: f.rate, Names: f.with == "names", Batch: f.batch,
 		Keys: f.keys, Bytes: f.size, CheckAfter: f.checkAfter, Duration: f.duration, Rounds: f.rounds, Say: a.say,
 		Begin: server.tell(profileOn), End: server.tell(profileOff),
-	})
+	}
+	if f.undecided > 0 {
+		return a.benchUndecided(ctx, o, f)
+	}
+	r, err := bench.Messages(ctx, o)
 	if err != nil {
 		return err
 	}
 	return a.printBenchMessages(r)
+}
+
+func (a *app) benchUndecided(ctx context.Context, o bench.MessageOptions, f *benchMessages) (err error) {
+	other, err := startBenched(ctx, filepath.Join(f.scratch, "undecided"), "")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if stopped := other.Stop(); err == nil {
+			err = stopped
+		}
+	}()
+	r, err := bench.Undecided(ctx, o, other.Server, f.undecided, f.due)
+	if err != nil {
+		return err
+	}
+	if a.format != "table" {
+		return a.printJSON(r)
+	}
+	fmt.Fprintf(a.stdout, "messages with %s from %d callers, beside %d half messages of which %d fall due in a second\n\n", f.with, r.Callers, r.Undecided, r.Due)
+	if err := printFigures(a, r.With, r.Without); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(a.stdout, "\nwith them %.0f %% of without; the producer was asked %d times; %d MiB resident\n", 100*r.Ratio, r.Checks, r.ResidentBytes>>20)
+	return err
 }
 
 func (a *app) printBenchMessages(r bench.MessageReport) error {

@@ -197,6 +197,26 @@ func TestMessages(t *testing.T) {
 	}
 }
 
+// Beside messages that nobody decides: both sides send, and the producer is asked about what falls due.
+func TestUndecided(t *testing.T) {
+	binary := build(t)
+	o := MessageOptions{Dir: t.TempDir(), Callers: 4, Keys: 10, Bytes: 200, CheckAfter: time.Hour, Duration: 3 * time.Second, Rounds: 1, Say: t.Logf}
+	servers := make([]*torture.Server, 2)
+	for i := range servers {
+		var err error
+		servers[i], err = torture.Start(t.Context(), torture.Options{Binary: binary, Data: filepath.Join(o.Dir, fmt.Sprint(i)), Args: []string{"--calls-to", "loopback"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer servers[i].Kill()
+	}
+	o.Server = servers[0]
+	r, err := Undecided(t.Context(), o, servers[1], 1000, 500)
+	if err != nil || r.With.Count == 0 || r.Without.Count == 0 || r.Ratio <= 0 || r.Checks == 0 {
+		t.Fatalf("%+v %v", r, err)
+	}
+}
+
 // A message that is answered, and not as delivered, is no measured one.
 func TestMessageAnswers(t *testing.T) {
 	const id = "019a1fbb-560f-8167-96d6-424ec3242195"
