@@ -113,7 +113,7 @@ func (p *Producers) checkTarget(r registry.Producer, now time.Time) callout.Targ
 
 func precheckTarget(r registry.Producer, now time.Time) callout.Target {
 	return callout.Target{
-		Name: r.Name + "/precheck", URLs: []string{r.Precheck.URL}, Secrets: r.Precheck.Secret.At(now),
+		Name: r.Name + "/precheck", URLs: []string{r.Precheck.URL}, Secrets: r.PrecheckSecret().At(now),
 		ConcurrencyMax: r.ConcurrencyMax, RatePerSecond: r.RatePerSecond,
 	}
 }

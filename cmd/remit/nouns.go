@@ -128,6 +128,11 @@ func (l *listFlags) add(c *cobra.Command, spans bool) {
 	}
 }
 
+// addByName is add for lists that are in the order of names.
+func (l *listFlags) addByName(c *cobra.Command) {
+	c.Flags().IntVar(&l.limit, "limit", limitDefault, "how many to print, the first names first; 0 prints all")
+}
+
 func (l *listFlags) span() query { return query{"from", l.from, "to", l.to} }
 
 // verb is a command below a noun.

@@ -36,6 +36,14 @@ func (s Secret) At(now time.Time) []string {
 	}
 }
 
+// PrecheckSecret returns what signs the pre-checks of a producer: their own secret, or without one that of the checks.
+func (p Producer) PrecheckSecret() Secret {
+	if p.Precheck.Secret.IsSet() {
+		return p.Precheck.Secret
+	}
+	return p.Check.Secret
+}
+
 // IsSet reports whether calls are signed.
 func (s Secret) IsSet() bool { return s.Now != "" }
 

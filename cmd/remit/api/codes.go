@@ -24,6 +24,8 @@ const (
 	CodeNotFound             Code = "not_found"
 	CodeUnknownTopic         Code = "unknown_topic"
 	CodeUnknownProducer      Code = "unknown_producer"
+	CodeUnknownInstance      Code = "unknown_instance"
+	CodeUnknownSubscription  Code = "unknown_subscription"
 	CodeMethodNotAllowed     Code = "method_not_allowed"
 	CodeContentMismatch      Code = "content_mismatch"
 	CodeAlreadyDecided       Code = "already_decided"
@@ -39,6 +41,7 @@ const (
 	CodeBalanceLimit         Code = "balance_limit"
 	CodeFewerPartitions      Code = "fewer_partitions"
 	CodeTopicInUse           Code = "topic_in_use"
+	CodeRegistrationLimit    Code = "registration_limit"
 	CodeTooLarge             Code = "too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeTooMany              Code = "too_many"
@@ -91,10 +94,14 @@ var Codes = []CodeInfo{
 		"There is no topic of this name. Make it with `remit log topics create`, or correct the name."},
 	{CodeUnknownProducer, http.StatusNotFound, false, "Unknown producer",
 		"There is no producer of this name. Register it with `PUT /v1/producers/{producer}`, or correct the name."},
+	{CodeUnknownInstance, http.StatusNotFound, false, "Unknown instance",
+		"The producer has no instance of this name whose lease has not ended. Register it with `PUT /v1/producers/{producer}/instances/{instance}`, or correct the name."},
+	{CodeUnknownSubscription, http.StatusNotFound, false, "Unknown subscription",
+		"There is no subscription of this name. Register it with `PUT /v1/subscriptions/{subscription}`, or correct the name."},
 	{CodeMethodNotAllowed, http.StatusMethodNotAllowed, false, "Method not allowed",
 		"The path is there, this method of it is not; `Allow` and `detail` say which are."},
 	{CodeContentMismatch, http.StatusConflict, false, "The same id with other content",
-		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing. A payment is captured once: another amount is not taken."},
+		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing. A payment is captured once: another amount is not taken. A subscription keeps its topic and where it began: register another one."},
 	{CodeAlreadyDecided, http.StatusConflict, false, "Already decided",
 		"It was decided the other way before; `recorded` says how. The first decision stands."},
 	{CodeAmbiguous, http.StatusConflict, false, "More than one is called so",
@@ -121,6 +128,8 @@ var Codes = []CodeInfo{
 		"Delete the topic and make a new one, or ask for at least as many partitions as it has."},
 	{CodeTopicInUse, http.StatusConflict, false, "Topic in use",
 		"The topic has messages that are undecided or not yet delivered. Decide them first."},
+	{CodeRegistrationLimit, http.StatusConflict, false, "As many are registered as there may be",
+		"remit keeps no more producers, instances of a producer, or subscriptions; `detail` says of which. Delete what is no longer needed."},
 	{CodeTooLarge, http.StatusRequestEntityTooLarge, false, "Too large",
 		"A body, and a line of NDJSON, is at most 1 MiB. Send less, or in pieces."},
 	{CodeUnsupportedMediaType, http.StatusUnsupportedMediaType, false, "Unsupported media type",

@@ -644,7 +644,7 @@ func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		SetPosition(w, at)
-		return WriteJSON(w, http.StatusOK, message)
+		return WriteJSON(w, http.StatusOK, m.reached(message))
 	}
 	if err := rd.from(w, r, m.Views, transactions.Name, at); err != nil {
 		return err
@@ -656,7 +656,7 @@ func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {
 	if !ok || rd.behind != nil && found.State == broker.StatePrepared.String() {
 		return rd.missing(unknownMessage(id))
 	}
-	return WriteJSON(w, http.StatusOK, viewedMessage(found))
+	return WriteJSON(w, http.StatusOK, m.reached(viewedMessage(found)))
 }
 
 // openMessage is a message as the core has it, with all that can be said of it.
@@ -687,6 +687,18 @@ func viewedMessage(x transactions.Message) Message {
 	}
 }
 
+// reached says of a message that has not ended whether its producer can be asked: one that is not registered cannot, and of an undecided
+// message neither can one that has no address.
+func (m *Messages) reached(x Message) Message {
+	undecided := x.State == broker.StatePrepared.String() || x.State == broker.StateParked.String()
+	if x.Producer == "" || !undecided && x.State != broker.StateCommitted.String() {
+		return x
+	}
+	p, ok := m.Registry.Producer(x.Producer)
+	x.Unreachable = !ok || undecided && p.Check.URL == "" && len(m.Registry.Instances(x.Producer)) == 0
+	return x
+}
+
 func (m *Messages) list(w http.ResponseWriter, r *http.Request) error {
 	rd := beginReading(r)
 	q := rd.query
@@ -700,5 +712,5 @@ func (m *Messages) list(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	found, next, err := m.Views.Transactions.Messages(r.Context(), f, pageOf(page))
-	return listOf(w, q, found, next, err, viewedMessage)
+	return listOf(w, q, found, next, err, func(x transactions.Message) Message { return m.reached(viewedMessage(x)) })
 }

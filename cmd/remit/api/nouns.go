@@ -34,6 +34,7 @@ func (n Nouns) Routes() []Route {
 		accounts,
 		topics,
 		&Producers{Registry: n.Registry, Node: n.Node},
+		&Subscriptions{Registry: n.Registry, Log: n.Log, Node: n.Node},
 		&Messages{Node: n.Node, Broker: n.Broker, Registry: n.Registry, Topics: topics, Views: n.Views},
 		&Activities{Views: n.Views, Node: n.Node},
 		&Views{Views: n.Views, Accounts: accounts, Payments: payments},

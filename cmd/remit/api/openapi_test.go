@@ -118,7 +118,8 @@ func TestOpenAPISchemas(t *testing.T) {
 	for _, v := range []any{
 		PaymentRequest{}, Payment{}, Refund{}, OpenAccount{}, ChangeAccount{}, Account{}, CashRequest{}, Cash{}, Entry{}, TopicRequest{}, Topic{},
 		TopicEnd{}, EventPlace{}, Published{}, TopicEvents{}, TopicEvent{}, RawRecord{}, Message{}, Delivery{}, Step{}, ProducerRequest{},
-		CheckRequest{}, ProducerCall{}, Producer{}, ProducerCheck{}, Activity{}, Action{}, View{}, ViewPartition{}, Record{}, Transaction{},
+		CheckRequest{}, PrecheckRequest{}, ProducerCall{}, Producer{}, ProducerCheck{}, InstanceRequest{}, Instance{}, SubscriptionRequest{}, RetryRequest{},
+		Subscription{}, Retry{}, Activity{}, Action{}, View{}, ViewPartition{}, Record{}, Transaction{},
 		Day{}, Story{}, StoryEvent{}, Build{},
 	} {
 		typ := reflect.TypeOf(v)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/log/registry"
 )
 
 // ProblemType is the media type of every answer above 399, after RFC 9457.
@@ -127,6 +128,8 @@ func AsProblem(err error) (*Problem, bool) {
 		return NewProblem(CodeDiskFull, "nothing was written; make room on the data directory's disk, then repeat"), true
 	case errors.Is(err, log.ErrUnknownTopic):
 		return NewProblem(CodeUnknownTopic, "%s; make it with `remit log topics create`", describe(err)), true
+	case errors.Is(err, registry.ErrFull):
+		return NewProblem(CodeRegistrationLimit, "%s; delete what is no longer needed", words(err, registry.ErrFull)), true
 	case errors.Is(err, log.ErrFewerPartitions):
 		return NewProblem(CodeFewerPartitions, "%s", describe(err)), true
 	case errors.Is(err, log.ErrUnknown):

@@ -3,15 +3,10 @@ package api
 import (
 	"errors"
 	"net/http"
-	"net/url"
-	"sort"
-	"strings"
 	"time"
 
-	"github.com/remitlog/remit/broker/callout"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/log/registry"
-	"github.com/remitlog/remit/log/when"
 )
 
 // The schedule of back-checks of a producer that gives none.
@@ -22,13 +17,7 @@ const (
 	CheckDeadlineDefault    = 24 * time.Hour
 )
 
-// The longest texts of a registration, in bytes.
-const (
-	URLMax    = 2048
-	SecretMax = 1024
-)
-
-// Producers are the calls about producers of half messages.
+// Producers are the calls about producers of half messages, and about their instances.
 type Producers struct {
 	Registry *registry.Registry
 	Node     *fold.Node // of the core, for positions
@@ -41,10 +30,14 @@ func (p *Producers) Routes() []Route {
 		{Method: "GET", Pattern: "/v1/producers/{producer}", Name: "getProducer", Handler: p.get},
 		{Method: "GET", Pattern: "/v1/producers", Name: "listProducers", Handler: p.list},
 		{Method: "DELETE", Pattern: "/v1/producers/{producer}", Name: "deleteProducer", Handler: p.delete},
+		{Method: "PUT", Pattern: "/v1/producers/{producer}/instances/{instance}", Name: "putInstance", Handler: p.putInstance},
+		{Method: "GET", Pattern: "/v1/producers/{producer}/instances/{instance}", Name: "getInstance", Handler: p.getInstance},
+		{Method: "GET", Pattern: "/v1/producers/{producer}/instances", Name: "listInstances", Handler: p.listInstances},
+		{Method: "DELETE", Pattern: "/v1/producers/{producer}/instances/{instance}", Name: "deleteInstance", Handler: p.deleteInstance},
 	}
 }
 
-// Producer is a producer as it is answered. The secret is never answered; SecretSet says whether there is one.
+// Producer is a producer as it is answered. Secrets are never answered; SecretSet says whether there is one.
 type Producer struct {
 	Producer string         `json:"producer"`
 	Check    *ProducerCheck `json:"check,omitzero"`
@@ -53,132 +46,135 @@ type Producer struct {
 
 // ProducerCheck is how a producer is back-checked, as it is answered.
 type ProducerCheck struct {
-	URL         string   `json:"url"`
+	URL         string   `json:"url,omitzero"`
 	SecretSet   bool     `json:"secretSet"`
 	FirstAfter  Duration `json:"firstAfter"`
 	Interval    Duration `json:"interval"`
 	MaxInterval Duration `json:"maxInterval"`
 	Deadline    Duration `json:"deadline"`
 	When        string   `json:"when,omitzero"`
+	Concurrency int      `json:"concurrency,omitzero"`
+	Rate        int      `json:"rate,omitzero"`
 }
 
-// ProducerCall is a URL that is asked under a condition, in CloudEvents SQL.
+// ProducerCall is a URL that is asked under a condition, in CloudEvents SQL, as it is answered.
 type ProducerCall struct {
-	URL  string `json:"url"`
-	When string `json:"when,omitzero"`
+	URL       string `json:"url"`
+	SecretSet bool   `json:"secretSet"`
+	When      string `json:"when,omitzero"`
 }
 
 // ProducerRequest says how a producer is to be.
 type ProducerRequest struct {
-	Check    *CheckRequest `json:"check,omitzero"`
-	Precheck *ProducerCall `json:"precheck,omitzero"`
+	Check    *CheckRequest    `json:"check,omitzero"`
+	Precheck *PrecheckRequest `json:"precheck,omitzero"`
 }
 
 // CheckRequest says how a producer is to be back-checked. A secret that is left out stays as it is; an empty one is none.
 type CheckRequest struct {
-	URL         string    `json:"url"`
+	URL         string    `json:"url,omitzero"` // left out, the producer's instances alone are asked
 	Secret      *string   `json:"secret,omitzero"`
 	FirstAfter  *Duration `json:"firstAfter,omitzero"`
 	Interval    *Duration `json:"interval,omitzero"`
 	MaxInterval *Duration `json:"maxInterval,omitzero"`
 	Deadline    *Duration `json:"deadline,omitzero"`
 	When        string    `json:"when,omitzero"`
+	// Concurrency is how many calls of the producer are under way at once, pre-checks too; Rate how many begin in a second.
+	Concurrency *int `json:"concurrency,omitzero"`
+	Rate        *int `json:"rate,omitzero"`
 }
 
-// onto returns the registration that was asked for; was is the one before.
-func (b *ProducerRequest) onto(name string, was registry.Producer) (registry.Producer, error) {
-	p := registry.Producer{Name: name}
+// PrecheckRequest says what a producer is to be asked before a committed message of its is delivered. A secret that is left out stays as it
+// is; without one of its own the calls are signed with the check's.
+type PrecheckRequest struct {
+	URL    string  `json:"url"`
+	Secret *string `json:"secret,omitzero"`
+	When   string  `json:"when,omitzero"`
+}
+
+// register returns the command that does what is asked for.
+func (b *ProducerRequest) register(name string) (registry.Register, error) {
+	c := registry.Register{Producer: registry.Producer{Name: name}}
 	if b.Check != nil {
-		check, err := b.Check.onto(was.Check)
-		if err != nil {
-			return p, err
+		if err := b.Check.onto(&c); err != nil {
+			return c, err
 		}
-		p.Check = check
 	}
 	if b.Precheck != nil {
-		if err := checkCall("precheck", b.Precheck.URL, b.Precheck.When); err != nil {
-			return p, err
+		if err := b.Precheck.onto(&c); err != nil {
+			return c, err
 		}
-		p.Precheck = registry.Call{URL: b.Precheck.URL, When: b.Precheck.When}
 	}
-	return p, nil
+	return c, nil
 }
 
-func (b *CheckRequest) onto(was registry.Check) (registry.Check, error) {
-	if err := checkCall("check", b.URL, b.When); err != nil {
-		return was, err
+func (b *CheckRequest) onto(c *registry.Register) error {
+	const field = "check"
+	if b.URL != "" {
+		if err := checkAddress(field+".url", b.URL); err != nil {
+			return err
+		}
 	}
-	secret := was.Secret.Now
-	if b.Secret != nil {
-		secret = *b.Secret
+	secret, keep, err := secretOf(field+".secret", b.Secret)
+	if err != nil {
+		return err
 	}
-	if len(secret) > SecretMax {
-		return was, invalidField("check.secret", "it has %d bytes, at most %d are taken", len(secret), SecretMax)
+	if err := checkCondition(field+".when", b.When); err != nil {
+		return err
 	}
-	if secret != "" && callout.CheckSecret(secret) != nil {
-		return was, invalidField("check.secret", "it begins with whsec_, and what follows is not base64; any other text is taken as it is")
+	if c.Check, err = b.schedule(); err != nil {
+		return err
 	}
+	c.Check.URL, c.Check.Secret, c.KeepCheckSecret, c.Check.When = b.URL, secret, keep, b.When
+	if c.ConcurrencyMax, err = number(field+".concurrency", b.Concurrency, ConcurrencyMax); err != nil {
+		return err
+	}
+	c.RatePerSecond, err = number(field+".rate", b.Rate, RateMax)
+	return err
+}
+
+// schedule reads when it is asked.
+func (b *CheckRequest) schedule() (c registry.Check, err error) {
 	first, interval := given(b.FirstAfter, CheckFirstAfterDefault), given(b.Interval, CheckIntervalDefault)
 	longest, deadline := given(b.MaxInterval, max(CheckMaxIntervalDefault, interval)), given(b.Deadline, CheckDeadlineDefault)
 	switch third := first + interval + min(2*interval, longest); {
 	case first < time.Millisecond:
-		return was, invalidField("check.firstAfter", "give at least 1ms")
+		return c, invalidField("check.firstAfter", "give at least 1ms")
 	case interval < time.Millisecond:
-		return was, invalidField("check.interval", "give at least 1ms")
+		return c, invalidField("check.interval", "give at least 1ms")
 	case longest < interval:
-		return was, invalidField("check.maxInterval", "%s is less than interval, %s; the pause between checks grows from the one to the other", Duration(longest), Duration(interval))
+		return c, invalidField("check.maxInterval", "%s is less than interval, %s; the pause between checks grows from the one to the other", Duration(longest), Duration(interval))
 	case deadline < third:
-		return was, invalidField("check.deadline", "%s is over before the third check, which comes after %s; give the producer at least that long", Duration(deadline), Duration(third))
+		return c, invalidField("check.deadline", "%s is over before the third check, which comes after %s; give the producer at least that long", Duration(deadline), Duration(third))
 	}
 	return registry.Check{
-		URL: b.URL, Secret: registry.Secret{Now: secret}, FirstAfter: first.Milliseconds(), Interval: interval.Milliseconds(),
-		MaxInterval: longest.Milliseconds(), Deadline: deadline.Milliseconds(), When: b.When,
+		FirstAfter: first.Milliseconds(), Interval: interval.Milliseconds(), MaxInterval: longest.Milliseconds(), Deadline: deadline.Milliseconds(),
 	}, nil
 }
 
-// durationMax bounds what is registered, so that sums of a few fit.
-const durationMax = 100 * 365 * 24 * time.Hour
-
-func given(d *Duration, ifNot time.Duration) time.Duration {
-	if d == nil {
-		return ifNot
+func (b *PrecheckRequest) onto(c *registry.Register) error {
+	const field = "precheck"
+	if err := checkAddress(field+".url", b.URL); err != nil {
+		return err
 	}
-	return min(time.Duration(*d), durationMax)
-}
-
-func checkCall(field, address, condition string) error {
-	u, err := url.Parse(address)
-	switch {
-	case address == "":
-		return invalidField(field+".url", "it is missing; give the address that is to be asked")
-	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil:
-		return invalidField(field+".url", "%.200q is not an address such as https://orders.example/check", address)
-	case len(address) > URLMax:
-		return invalidField(field+".url", "it has %d bytes, at most %d are taken", len(address), URLMax)
+	secret, keep, err := secretOf(field+".secret", b.Secret)
+	if err != nil {
+		return err
 	}
-	return checkCondition(field+".when", condition)
-}
-
-// checkCondition refuses what is no condition in CloudEvents SQL, and says where it stops being one.
-func checkCondition(field, text string) error {
-	_, err := when.Compile(text)
-	if bad, ok := errors.AsType[*when.SyntaxError](err); ok {
-		return invalidField(field, "character %d: %s", bad.Character, bad.Detail)
-	}
-	return err
+	c.Precheck, c.KeepPrecheckSecret = registry.Call{URL: b.URL, Secret: secret, When: b.When}, keep
+	return checkCondition(field+".when", b.When)
 }
 
 func producerAnswer(p registry.Producer) Producer {
-	ms := func(n int64) Duration { return Duration(time.Duration(n) * time.Millisecond) }
 	answer := Producer{Producer: p.Name}
-	if c := p.Check; c.URL != "" {
+	if c := p.Check; c != (registry.Check{}) {
 		answer.Check = &ProducerCheck{
-			URL: c.URL, SecretSet: c.Secret.IsSet(), FirstAfter: ms(c.FirstAfter), Interval: ms(c.Interval),
-			MaxInterval: ms(c.MaxInterval), Deadline: ms(c.Deadline), When: c.When,
+			URL: c.URL, SecretSet: c.Secret.IsSet(), FirstAfter: spanOf(c.FirstAfter), Interval: spanOf(c.Interval),
+			MaxInterval: spanOf(c.MaxInterval), Deadline: spanOf(c.Deadline), When: c.When, Concurrency: p.ConcurrencyMax, Rate: p.RatePerSecond,
 		}
 	}
 	if c := p.Precheck; c.URL != "" {
-		answer.Precheck = &ProducerCall{URL: c.URL, When: c.When}
+		answer.Precheck = &ProducerCall{URL: c.URL, SecretSet: c.Secret.IsSet(), When: c.When}
 	}
 	return answer
 }
@@ -207,21 +203,16 @@ func (p *Producers) put(w http.ResponseWriter, r *http.Request) error {
 	if err := DecodeOptional(w, r, &body); err != nil {
 		return err
 	}
-	was, _ := p.Registry.Producer(name)
-	next, err := body.onto(name, was)
+	c, err := body.register(name)
 	if err != nil {
 		return err
 	}
-	next, added, err := p.Registry.Register(r.Context(), registry.Register{Producer: next})
+	now, added, err := p.Registry.Register(r.Context(), c)
 	if err != nil {
 		return err
-	}
-	status := http.StatusOK
-	if added {
-		status = http.StatusCreated
 	}
 	SetPosition(w, p.Node.Position())
-	return WriteJSON(w, status, producerAnswer(next))
+	return WriteJSON(w, putStatus(added), producerAnswer(now))
 }
 
 func (p *Producers) get(w http.ResponseWriter, r *http.Request) error {
@@ -246,16 +237,7 @@ func (p *Producers) list(w http.ResponseWriter, r *http.Request) error {
 	if err := q.Done(); err != nil {
 		return err
 	}
-	all := p.Registry.Producers()
-	all = all[sort.Search(len(all), func(i int) bool { return strings.Compare(all[i].Name, string(page.Cursor)) > 0 }):]
-	list := List[Producer]{Items: []Producer{}}
-	for i, found := range all {
-		if i == page.Size {
-			list.NextPageToken = q.NextPageToken([]byte(all[i-1].Name))
-			break
-		}
-		list.Items = append(list.Items, producerAnswer(found))
-	}
+	list := pageByName(q, page, p.Registry.Producers(), func(p registry.Producer) string { return p.Name }, producerAnswer)
 	SetPosition(w, p.Node.Position())
 	return WriteJSON(w, http.StatusOK, list)
 }

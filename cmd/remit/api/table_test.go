@@ -501,9 +501,12 @@ func TestUnknownParameters(t *testing.T) {
 	w.account("shop", "")
 	w.must(201, "PUT", "/v1/topics/orders", "")
 	w.must(201, "PUT", "/v1/producers/shop", "")
+	w.must(201, "PUT", "/v1/producers/shop/instances/a", `{"url":"http://127.0.0.1:1/check"}`)
+	w.must(201, "PUT", "/v1/subscriptions/crm", `{"topic":"orders","sink":"http://127.0.0.1:1/in"}`)
 	w.must(201, "POST", "/v1/payments", `{"id":"p1","payer":"alice","payee":"shop","amount":"1","currency":"USD"}`)
 	for _, r := range (api.Nouns{}).Routes() {
-		path := strings.NewReplacer("{account}", "alice", "{topic}", "orders", "{producer}", "shop", "{consumer}", "alice", "{merchant}", "shop", "{any...}", "p1").Replace(r.Pattern)
+		path := strings.NewReplacer("{account}", "alice", "{topic}", "orders", "{producer}", "shop", "{consumer}", "alice", "{merchant}", "shop", "{any...}", "p1",
+			"{instance}", "a", "{subscription}", "crm").Replace(r.Pattern)
 		id := "p1"
 		if strings.Contains(path, "/messages/") {
 			id = idFor("k")
