@@ -137,7 +137,7 @@ func (p *Producers) Wants(q Question) bool {
 	if len(t.URLs) == 0 || p.asked(q) {
 		return false
 	}
-	return r.Check.When == "" || p.holds(r.Check.When, q, p.caller.Answering(t))
+	return r.Check.When == "" || p.holds(r.Check.When, q, t, false)
 }
 
 // asked reports whether a message is being asked about, or its producer about too many.
@@ -147,8 +147,9 @@ func (p *Producers) asked(q Question) bool {
 	return p.asking[q.ID] || p.by[q.Message.Producer] >= AskingMax
 }
 
-// holds evaluates a condition over a message's event and what is known of the message. One that cannot be evaluated does not hold.
-func (p *Producers) holds(text string, q Question, answering int) bool {
+// holds evaluates a condition over a message's event and what is known of the message. One about an attribute that is not there does not hold;
+// of one that cannot be evaluated otherwise the caller says what it means.
+func (p *Producers) holds(text string, q Question, t callout.Target, failed bool) bool {
 	c, err := p.condition(text)
 	var holds bool
 	if err == nil {
@@ -157,13 +158,13 @@ func (p *Producers) holds(text string, q Question, answering int) bool {
 			holds, err = c.Holds(&e, when.Attributes{
 				"remitage":       q.Now.UnixMilli()/1000 - q.Message.PreparedMs/1000,
 				"remitchecks":    int64(max(q.Attempt-1, 0)),
-				"remitproducers": int64(answering),
+				"remitproducers": int64(p.caller.Answering(t)),
 			})
 		}
 	}
 	if err != nil {
 		p.listener.Conditioned(q.Message.Producer, text, err)
-		return false
+		return failed && !when.Missing(err)
 	}
 	return holds
 }
@@ -191,13 +192,13 @@ func (p *Producers) condition(text string) (*when.Condition, error) {
 	return c, nil
 }
 
-// Prechecks implements Asker.
+// Prechecks implements Asker. A producer whose condition fails is asked: what it would have dropped must not be seen.
 func (p *Producers) Prechecks(q Question) bool {
 	r, ok := p.registry.Producer(q.Message.Producer)
 	if !ok || r.Precheck.URL == "" {
 		return false
 	}
-	return r.Precheck.When == "" || p.holds(r.Precheck.When, q, p.caller.Answering(precheckTarget(r, q.Now)))
+	return r.Precheck.When == "" || p.holds(r.Precheck.When, q, precheckTarget(r, q.Now), true)
 }
 
 // Waits implements Asker. A producer that is not registered any more has not said that it asks for no pre-check.

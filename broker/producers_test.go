@@ -240,6 +240,11 @@ func TestWants(t *testing.T) {
 			t.Errorf("%s: wants %t, prechecks %t", condition, p.Wants(q), p.Prechecks(q))
 		}
 	}
+	const fails = "1 / (remitchecks - 2) = 1" // it cannot be evaluated, and nothing is missing
+	r.producers["shop"] = registry.Producer{Name: "shop", Check: registry.Check{URL: "http://x", When: fails}, Precheck: registry.Call{URL: "http://y", When: fails}}
+	if p.Wants(q) || !p.Prechecks(q) {
+		t.Errorf("a condition that fails: wants %t, prechecks %t", p.Wants(q), p.Prechecks(q))
+	}
 	if conditioned == 0 {
 		t.Error("a condition that cannot be evaluated is not told")
 	}

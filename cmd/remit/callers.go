@@ -22,6 +22,7 @@ const (
 func newCaller(config Config, logger *slog.Logger, m *metrics) (*callout.Caller, error) {
 	return callout.New(callout.Options{
 		AllowLoopback: slices.Contains(config.CallsTo, toLoopback), AllowPrivate: slices.Contains(config.CallsTo, toPrivate),
+		TargetsMax: 2*registry.ProducersMax + registry.SubscriptionsMax, // a producer has two, a subscription one
 		Listener: callout.Listener{
 			Called: func(_, _ string, status int, err error, took time.Duration) { m.called(status, err, took) },
 			Opened: func(target string, last error) {
