@@ -361,11 +361,17 @@ func writeCertificate(t *testing.T, dir string) (tls.Certificate, *x509.CertPool
 
 // TestOpen: a node becomes ready on an empty directory, and closes.
 func TestOpen(t *testing.T) {
-	config := Config{Data: t.TempDir(), Partitions: 2}
-	ready := make(chan error, 1)
-	n, err := open(t.Context(), config, nodeDeps{Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { ready <- err }})
-	if err != nil {
+	if err := openOnce(t, t.TempDir()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func openOnce(t *testing.T, dir string) error {
+	t.Helper()
+	ready := make(chan error, 1)
+	n, err := open(t.Context(), Config{Data: dir, Partitions: 2}, nodeDeps{Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { ready <- err }})
+	if err != nil {
+		return err
 	}
 	go func() {
 		for n.Ready() != nil {
@@ -373,7 +379,40 @@ func TestOpen(t *testing.T) {
 		}
 		ready <- nil
 	}()
-	if err := errors.Join(<-ready, n.Close(t.Context())); err != nil {
+	return errors.Join(<-ready, n.Close(t.Context()))
+}
+
+// TestLogIsGone proves L2 for a log that is not there at all: nobody begins a new one beside what was made from the old (the state may have
+// flushed nothing yet, and would not miss it).
+func TestLogIsGone(t *testing.T) {
+	dir := t.TempDir()
+	if err := openOnce(t, dir); err != nil {
 		t.Fatal(err)
+	}
+	logDir := filepath.Join(dir, "log")
+	for _, empty := range []bool{false, true} {
+		if err := os.RemoveAll(logDir); err != nil {
+			t.Fatal(err)
+		}
+		if empty { // as a file system that is not mounted
+			if err := os.Mkdir(logDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := openOnce(t, dir)
+		if !errors.Is(err, log.ErrCorrupt) || exitCode(err) != exitBroken || !strings.Contains(err.Error(), "put it back") {
+			t.Errorf("empty %v: %v", empty, err)
+		}
+		if left, err := os.ReadDir(logDir); len(left) > 0 {
+			t.Errorf("empty %v: a log was begun: %v, %v", empty, left, err)
+		}
+	}
+	for _, made := range []string{"state", "registry"} {
+		if err := os.RemoveAll(filepath.Join(dir, made)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := openOnce(t, dir); err != nil {
+		t.Errorf("with nothing that was made from it: %v", err)
 	}
 }

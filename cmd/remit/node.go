@@ -14,6 +14,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
@@ -21,9 +22,11 @@ import (
 	"github.com/remitlog/remit/broker/callout"
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/log/kafkaapi"
 	"github.com/remitlog/remit/log/registry"
+	"github.com/remitlog/remit/log/store"
 	"github.com/remitlog/remit/projections"
 	"github.com/remitlog/remit/saga/payments"
 )
@@ -123,6 +126,9 @@ func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
 	if s.kafkaListener, err = listenKafka(ctx, config); err != nil {
 		return nil, err
 	}
+	if err := checkLog(config.Data); err != nil {
+		return nil, errors.Join(err, s.kafkaListener.Close())
+	}
 	s.log, err = embedded.Open(embedded.Options{
 		Dir: filepath.Join(config.Data, "log"), Logger: deps.Logger, Fatal: deps.Fail, Cache: s.cache,
 		Listener: s.watch.log(), MemTableBytes: logMemTableBytes,
@@ -139,6 +145,21 @@ func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
 		}
 	})
 	return s, nil
+}
+
+// checkLog refuses to begin a new log beside what was made from another: whose directory is empty, or not mounted, has lost the log, and a
+// remit that began anew would answer as if nothing had ever been. The log is made first, so its state is never there without it.
+func checkLog(data string) error {
+	if there, err := store.Exists(vfs.Default, filepath.Join(data, "log")); there || err != nil {
+		return nil // what is wrong with it is said when it is opened
+	}
+	for _, made := range []string{"state", "registry"} {
+		if there, err := store.Exists(vfs.Default, filepath.Join(data, made)); there || err != nil {
+			return fmt.Errorf("data %s: %w", data, &log.CorruptError{File: "log", Byte: -1, Detail: "it is not there, and " + made + ", which is made from it, is; " +
+				"put it back, or restore a copy; to begin anew move state, registry and views away"})
+		}
+	}
+	return nil
 }
 
 func (s *server) unready(err error) { s.ready.Store(&err) }

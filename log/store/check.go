@@ -25,23 +25,44 @@ func Check(fs vfs.FS, dir string) error {
 	return err
 }
 
+// Exists reports whether a store was ever finished in dir: whether something may have been acknowledged there. It changes nothing.
+func Exists(fs vfs.FS, dir string) (bool, error) {
+	if _, err := fs.Stat(dir); oserror.IsNotExist(err) {
+		return false, nil
+	}
+	f, err := peek(fs, dir)
+	if err != nil {
+		return false, err
+	}
+	return !f.fresh(), nil
+}
+
 // found is what is known of a directory before Pebble looks at it.
 type found struct {
-	ledger ledgerState
-	noted  bool // there is a ledger, and a slot of it is whole
-	exists bool // Pebble sees a store
+	ledger  ledgerState
+	noted   bool // there is a ledger, and a slot of it is whole
+	damaged bool // a slot of it is not
+	exists  bool // Pebble sees a store
 	// formatted: a marker says in which format the store is.
 	formatted bool
+	manifest  string
 }
 
 // fresh: no append was ever acknowledged here, so there is nothing to lose.
 func (f *found) fresh() bool { return !f.noted && !f.exists || f.noted && !f.ledger.born }
 
 func inspect(fs vfs.FS, dir string) (*found, error) {
+	f, err := peek(fs, dir)
+	if err != nil {
+		return f, err
+	}
+	return f, f.check(fs, dir)
+}
+
+func peek(fs vfs.FS, dir string) (*found, error) {
 	var f found
 	var err error
-	var damaged bool
-	f.ledger, f.noted, damaged, err = readLedger(fs, fs.PathJoin(dir, LedgerName))
+	f.ledger, f.noted, f.damaged, err = readLedger(fs, fs.PathJoin(dir, LedgerName))
 	if err != nil {
 		return nil, err
 	}
@@ -49,16 +70,16 @@ func inspect(fs vfs.FS, dir string) (*found, error) {
 	if err != nil {
 		return &f, fmt.Errorf("store: look at %s: %w", dir, err)
 	}
-	f.exists, f.formatted = desc.Exists, desc.FormatMajorVersion != pebble.FormatDefault
-	return &f, f.check(fs, dir, desc.ManifestFilename, damaged)
+	f.exists, f.formatted, f.manifest = desc.Exists, desc.FormatMajorVersion != pebble.FormatDefault, desc.ManifestFilename
+	return &f, nil
 }
 
-func (f *found) check(fs vfs.FS, dir, manifest string, damaged bool) error {
+func (f *found) check(fs vfs.FS, dir string) error {
 	switch {
-	case f.exists && !f.noted && damaged:
-		return &log.CorruptError{File: LedgerName, Byte: 0, Detail: "no slot of the witness is whole, so that nothing can be said of the other files; restore a copy, or adopt what is left"}
+	case f.exists && !f.noted && f.damaged:
+		return &log.CorruptError{File: LedgerName, Byte: 0, Detail: "no slot of the witness is whole, so that nothing can be said of the other files; " + putBack}
 	case f.exists && !f.noted:
-		return &log.CorruptError{File: LedgerName, Byte: -1, Detail: "the witness of what was synced is missing; restore a copy, or adopt what is left"}
+		return &log.CorruptError{File: LedgerName, Byte: -1, Detail: "the witness of what was synced is missing; " + putBack}
 	case f.fresh():
 		return nil
 	case !f.exists:
@@ -67,7 +88,7 @@ func (f *found) check(fs vfs.FS, dir, manifest string, damaged bool) error {
 		return &log.CorruptError{File: "marker.format-version", Byte: -1, Detail: "the store was made here, and nothing says any more in which format; " + putBack}
 	}
 	for _, c := range f.ledger.claims {
-		if strings.HasPrefix(c.name, "MANIFEST-") && c.name != fs.PathBase(manifest) {
+		if strings.HasPrefix(c.name, "MANIFEST-") && c.name != fs.PathBase(f.manifest) {
 			continue // an older one, or one that never became current: nothing depends on it
 		}
 		if err := c.check(fs, dir); err != nil {

@@ -16,12 +16,15 @@ import (
 const putBack = "put it back, or restore a copy"
 
 // openError names why Pebble does not open a store.
-func openError(dir string, err error) error {
-	switch c := lostTable(err); {
-	case isHeld(err):
+func openError(dir string, po *pebble.Options, err error) error {
+	if isHeld(err) {
 		return err
+	}
+	switch c, o := lostTable(err), badOptions(dir, po, err); {
 	case c != nil:
 		return c
+	case o != nil:
+		return o
 	case pebble.IsCorruptionError(err):
 		return AsCorrupt(err)
 	default:
@@ -51,6 +54,26 @@ func lostTable(err error) *log.CorruptError {
 	}
 	c.Detail += "; " + putBack
 	return c
+}
+
+// badOptions names the OPTIONS file, if that is what Pebble could not read: it says so without a name. nil if it is not.
+func badOptions(dir string, po *pebble.Options, err error) *log.CorruptError {
+	if !pebble.IsCorruptionError(err) || pebble.ExtractDataCorruptionInfo(err) != nil {
+		return nil
+	}
+	desc, perr := pebble.Peek(dir, po.FS)
+	if perr != nil || desc.OptionsFilename == "" {
+		return nil
+	}
+	text, perr := readAll(po.FS, desc.OptionsFilename)
+	if perr == nil {
+		po.EnsureDefaults()
+		perr = po.CheckCompatibility(dir, string(text))
+	}
+	if perr == nil || !pebble.IsCorruptionError(perr) {
+		return nil
+	}
+	return &log.CorruptError{File: filepath.Base(desc.OptionsFilename), Byte: -1, Detail: fmt.Sprintf("cannot be read: %v; %s", perr, putBack)}
 }
 
 // AsCorrupt turns what Pebble says of a checksum that does not hold, or of a table that is missing, into a *log.CorruptError. Other

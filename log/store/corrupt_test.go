@@ -130,6 +130,29 @@ func TestLostMarkers(t *testing.T) {
 	}
 }
 
+// An OPTIONS file that was cut off is named too; one that is gone holds nothing that a start needs.
+func TestBadOptions(t *testing.T) {
+	files, _ := tables(t)
+	all := slices.Sorted(maps.Keys(files))
+	i := slices.IndexFunc(all, func(n string) bool { return strings.HasPrefix(n, "OPTIONS-") })
+	for ; i < len(all) && strings.HasPrefix(all[i], "OPTIONS-"); i++ { // the newest is read
+	}
+	name := all[i-1]
+	short := maps.Clone(files)
+	short[name] = short[name][:strings.Index(short[name], "block_restart_interval")+5]
+	refusedFor(t, restore(t, "s", short), name)
+
+	gone := maps.Clone(files)
+	delete(gone, name)
+	s := mustOpen(t, "s", testOptions(t, restore(t, "s", gone)))
+	if n := count(t, s); n != 300 {
+		t.Error(n)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A table that goes missing after the start is named to Fatal, and to who reads.
 func TestTableLostLater(t *testing.T) {
 	files, names := tables(t)

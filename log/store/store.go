@@ -144,7 +144,7 @@ func openPebble(dir string, po *pebble.Options, stop *stopper) (*pebble.DB, erro
 		return err
 	})
 	if err != nil {
-		return nil, openError(dir, err)
+		return nil, openError(dir, po, err)
 	}
 	return <-opened, nil
 }
