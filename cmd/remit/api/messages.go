@@ -181,8 +181,8 @@ func newHalf(topic, producer string, e log.Event) (half, error) {
 		return h, eventProblem(err)
 	}
 	h.prepared.Event, h.event = b, e
-	h.prepared.Fingerprint, err = fingerprint(&h.prepared, &e)
-	return h, err
+	h.prepared.Fingerprint = fingerprint(&h.prepared, &e)
+	return h, nil
 }
 
 // nameOf is what a message is called: no source has a space in it.
@@ -260,12 +260,8 @@ func takeSpan(e *log.Event, name string) (ms int64, given bool, err error) {
 type meant struct{ name, value string }
 
 // eachPart calls yield with all that a message means, in the order in which a difference is looked for: not its time, nor its trace
-// context. An error is a problem with the data.
-func eachPart(p *broker.Prepared, e *log.Event, yield func(name, value string)) error {
-	data, err := meaning(e)
-	if err != nil {
-		return err
-	}
+// context.
+func eachPart(p *broker.Prepared, e *log.Event, yield func(name, value string)) {
 	yield("topic", p.Topic)
 	yield("producer", p.Producer)
 	yield("source", e.Source)
@@ -291,53 +287,41 @@ func eachPart(p *broker.Prepared, e *log.Event, yield func(name, value string)) 
 	for _, name := range extensions {
 		yield(name, fmt.Sprint(e.Extensions[name]))
 	}
-	yield("data", data)
-	return nil
+	yield("data", meaning(e))
 }
 
 // contentOf lists what a message means.
-func contentOf(p *broker.Prepared, e *log.Event) (list []meant, err error) {
-	err = eachPart(p, e, func(name, value string) { list = append(list, meant{name, value}) })
-	return list, err
+func contentOf(p *broker.Prepared, e *log.Event) (list []meant) {
+	eachPart(p, e, func(name, value string) { list = append(list, meant{name, value}) })
+	return list
 }
 
-// meaning is the data of an event; of JSON without its white space, the order of its fields, and how its strings are escaped. JSON in
-// which an object has two members of one name is refused: whoever reads it takes the one or the other.
-func meaning(e *log.Event) (string, error) {
+// meaning is the data of an event; of JSON without its white space, the order of its fields, and how its strings are escaped.
+func meaning(e *log.Event) string {
 	if e.DataContentType != log.JSONContentType {
 		media, _, _ := mime.ParseMediaType(e.DataContentType)
 		if media != log.JSONContentType && media != "" && !strings.HasSuffix(media, "+json") {
-			return string(e.Data), nil
+			return string(e.Data)
 		}
-	}
-	if len(e.Data) == 0 {
-		return "", nil
 	}
 	b := getBuffer()
 	defer putBuffer(b)
 	canonical, err := jsontext.AppendFormat(b.AvailableBuffer(), e.Data, jsontext.ReorderRawObjects(true))
-	if errors.Is(err, jsontext.ErrDuplicateName) {
-		name := ""
-		if at, ok := errors.AsType[*jsontext.SyntacticError](err); ok {
-			name = at.JSONPointer.LastToken()
-		}
-		return "", invalidField("data", "an object in it has the member %q twice; give it once", name)
+	if err != nil { // it is not JSON, whatever it is called; or an object in it has a member twice, whose order means something
+		return string(e.Data)
 	}
-	if err != nil { // it is not JSON, whatever it is called
-		return string(e.Data), nil
-	}
-	return string(canonical), nil
+	return string(canonical)
 }
 
 // fingerprint returns what tells a repeat of a message from another message.
-func fingerprint(p *broker.Prepared, e *log.Event) (log.Fingerprint, error) {
+func fingerprint(p *broker.Prepared, e *log.Event) log.Fingerprint {
 	var parts log.FingerprintParts
 	parts.Add("message")
-	err := eachPart(p, e, func(name, value string) {
+	eachPart(p, e, func(name, value string) {
 		parts.Add(name)
 		parts.Add(value)
 	})
-	return parts.Fingerprint(), err
+	return parts.Fingerprint()
 }
 
 // accept reads what both ways of storing have in common: the topic, which is there or is made, and the producer.
@@ -485,15 +469,7 @@ func (m *Messages) mismatch(h half, id log.ID) error {
 	if err != nil {
 		return fmt.Errorf("api: message %s: %w", id, err)
 	}
-	asked, err := contentOf(&h.prepared, &h.event)
-	if err != nil {
-		return err
-	}
-	was, err := contentOf(began, &e)
-	if err != nil {
-		return err
-	}
-	field, recorded := differs(asked, was)
+	field, recorded := differs(contentOf(&h.prepared, &h.event), contentOf(began, &e))
 	return mismatch("message", h.prepared.Name, field, recorded).With("id", id)
 }
 
