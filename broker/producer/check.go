@@ -8,25 +8,32 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"github.com/remitlog/remit/log"
 )
 
-// CheckType is the type of the event that remit asks with.
-const CheckType = "remit.message.check.v1"
+// The types of the events that remit asks with.
+const (
+	CheckType    = "remit.message.check.v1"
+	PrecheckType = "remit.message.precheck.v1"
+)
 
-// CheckBodyMax is the largest body of a back-check that is read, in bytes; past it 413.
+// CheckBodyMax is the largest body of a question that is read, in bytes; past it 413.
 const CheckBodyMax = 4 << 20
 
-// Question is a back-check: what became of the local transaction of this message?
+// Question is what remit asks about a message.
 type Question struct {
 	ID       log.ID `json:"messageId"`
 	Name     string `json:"name"` // source and id of the event
 	Topic    string `json:"topic"`
 	Producer string `json:"producer"`
 	Attempt  int    `json:"attempt"` // 0 for a person's
+	// Event is as it will be delivered. It is there in pre-checks.
+	Event event.Event `json:"-"`
 }
 
 // CheckHandler answers remit's back-checks: it is what the URL of a [Registration] leads to.
@@ -36,52 +43,83 @@ type Question struct {
 // is waited for. When the database does not answer the status is 503, which is no answer. It needs no Send to run, nor
 // the process that sent: any process of the service will do that has the same database.
 func (p *Producer[T]) CheckHandler() http.Handler {
+	return p.handler(CheckType, func(ctx context.Context, q Question) (v Verdict, reason string, err error) {
+		v, err = p.answer(ctx, q)
+		return v, "", err
+	})
+}
+
+// PrecheckHandler answers remit's pre-checks by what decide says of a committed message: Deliver, Hold or Drop, and why. It holds them to the same rules as
+// CheckHandler does: signature, bounds, and whose message it is. An error of decide is 503, and it is asked again.
+func (p *Producer[T]) PrecheckHandler(decide func(ctx context.Context, q Question) (v Verdict, reason string, err error)) http.Handler {
+	return p.handler(PrecheckType, decide)
+}
+
+// handler answers questions of one type.
+func (p *Producer[T]) handler(typ string, answer func(context.Context, Question) (Verdict, string, error)) http.Handler {
 	keys, _ := verifiers(p.opts.Secrets) // Validate has seen them
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q Question
-		status, err := p.question(w, r, keys, &q)
-		v := Unknown
+		said := struct {
+			Verdict Verdict `json:"verdict"`
+			Reason  string  `json:"reason,omitzero"`
+		}{Verdict: Unknown}
+		status, err := p.question(w, r, typ, keys, &q)
 		if err == nil {
-			v, err = p.answer(r.Context(), q)
+			ctx, cancel := context.WithTimeout(r.Context(), p.opts.CheckMax)
+			defer cancel()
+			said.Verdict, said.Reason, err = answer(ctx, q)
 		}
-		p.opts.Listener.Checked(q, v, err)
+		p.opts.Listener.Checked(q, said.Verdict, err)
 		switch {
 		case status != 0:
 			http.Error(w, err.Error(), status)
 			return
 		case err != nil: // what a database says is not for everybody
-			http.Error(w, fmt.Sprintf("producer: message %s: the database does not say", q.ID), http.StatusServiceUnavailable)
+			http.Error(w, fmt.Sprintf("producer: message %s: there is no answer now", q.ID), http.StatusServiceUnavailable)
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = fmt.Fprintf(w, `{"verdict":"%s"}`, v) // if it does not arrive, remit asks again
+		_ = json.MarshalWrite(w, said) // if it does not arrive, remit asks again
 	})
 }
 
 // question reads what is asked. The status goes with an error.
-func (p *Producer[T]) question(w http.ResponseWriter, r *http.Request, keys []*standardwebhooks.Webhook, q *Question) (status int, err error) {
+func (p *Producer[T]) question(w http.ResponseWriter, r *http.Request, typ string, keys []*standardwebhooks.Webhook, q *Question) (status int, err error) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
-		return http.StatusMethodNotAllowed, errors.New("producer: a back-check is a POST")
+		return http.StatusMethodNotAllowed, errors.New("producer: remit asks with POST")
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, CheckBodyMax))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return http.StatusRequestEntityTooLarge, fmt.Errorf("producer: a back-check has at most %d bytes", CheckBodyMax)
+		return http.StatusRequestEntityTooLarge, fmt.Errorf("producer: a question has at most %d bytes", CheckBodyMax)
 	} else if err != nil {
 		return http.StatusBadRequest, fmt.Errorf("producer: %w", err)
 	}
 	if err := verify(keys, r.Header, body); err != nil {
-		return http.StatusUnauthorized, fmt.Errorf("producer: the back-check is not signed as it should be: %w", err)
+		return http.StatusUnauthorized, fmt.Errorf("producer: the question is not signed as it should be: %w", err)
 	}
 	events, err := log.ParseHTTP(r.Header, body)
 	if err != nil {
 		return http.StatusBadRequest, fmt.Errorf("producer: %w", err)
 	}
-	if len(events) != 1 || events[0].Type != CheckType {
-		return http.StatusBadRequest, fmt.Errorf("producer: a back-check is one event of type %s", CheckType)
+	if len(events) != 1 || events[0].Type != typ {
+		return http.StatusBadRequest, fmt.Errorf("producer: what is asked here is one event of type %s", typ)
 	}
-	if err := json.Unmarshal(events[0].Data, q); err != nil {
-		return http.StatusBadRequest, fmt.Errorf("producer: the data of the back-check: %w", err)
+	var data struct {
+		Question
+		Event jsontext.Value `json:"event"`
+	}
+	if err := json.Unmarshal(events[0].Data, &data); err != nil {
+		return http.StatusBadRequest, fmt.Errorf("producer: the data of the question: %w", err)
+	}
+	*q = data.Question
+	if typ == PrecheckType {
+		e, err := log.ParseStructured(data.Event)
+		if err != nil {
+			return http.StatusBadRequest, fmt.Errorf("producer: the event of the question: %w", err)
+		}
+		q.Event = e.SDK()
 	}
 	// INVARIANT: a question about another producer's message is not answered. It has no row here, and would be rolled back for good.
 	if q.Producer != p.opts.Producer || q.ID.IsZero() {
@@ -92,8 +130,6 @@ func (p *Producer[T]) question(w http.ResponseWriter, r *http.Request, keys []*s
 
 // answer says what became of a message. An error is no answer.
 func (p *Producer[T]) answer(ctx context.Context, q Question) (Verdict, error) {
-	ctx, cancel := context.WithTimeout(ctx, p.opts.CheckMax)
-	defer cancel()
 	if !p.under.wait(ctx, q.ID) {
 		return Unknown, nil
 	}

@@ -135,6 +135,46 @@ func unanswered[T any](t *testing.T, what string, db producer.Database[T], id lo
 	}
 }
 
+// TestPrecheckHandler: what the service says of a committed message is what remit is told.
+func TestPrecheckHandler(t *testing.T) {
+	p, err := producer.New(newMemory(), producer.Options{Server: producertest.URL, Producer: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := log.NewID(time.Now(), "alice")
+	var got producer.Question
+	var verdict producer.Verdict
+	var fails error
+	h := p.PrecheckHandler(func(_ context.Context, q producer.Question) (producer.Verdict, string, error) {
+		got = q
+		return verdict, "because", fails
+	})
+	question := bytes.Replace(asked("shop", id), []byte("check.v1"), []byte("precheck.v1"), 1)
+	for _, c := range []struct {
+		verdict producer.Verdict
+		fails   error
+		body    []byte
+		status  int
+		answer  string
+	}{
+		{producer.Deliver, nil, question, 200, `{"verdict":"deliver","reason":"because"}`},
+		{producer.Hold, nil, question, 200, `{"verdict":"hold","reason":"because"}`},
+		{producer.Drop, nil, question, 200, `{"verdict":"drop","reason":"because"}`},
+		{producer.Deliver, errFails, question, 503, ""},
+		{producer.Deliver, nil, asked("shop", id), 400, ""},
+		{producer.Deliver, nil, bytes.Replace(question, []byte(`"source":"/shop"`), []byte(`"source":""`), 1), 400, ""},
+	} {
+		got, verdict, fails = producer.Question{}, c.verdict, c.fails
+		w := call(h, "POST", structured(), bytes.NewReader(c.body))
+		if w.Code != c.status || c.status == 200 && w.Body.String() != c.answer {
+			t.Errorf("%s, %v: %d %s", c.verdict, c.fails, w.Code, w.Body)
+		}
+		if c.status == 200 && (got.ID != id || got.Topic != "orders" || got.Attempt != 1 || got.Event.ID() != "1") {
+			t.Errorf("it was asked %+v", got)
+		}
+	}
+}
+
 // TestSignature: with secrets, only what is signed by one of them, about now, is answered.
 func TestSignature(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

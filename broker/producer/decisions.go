@@ -64,15 +64,21 @@ CREATE INDEX IF NOT EXISTS ` + Table + `_decided_at ON ` + Table + ` (decided_at
 // Schema returns the DDL of the table, and panics for a dialect that is none of the three. It can be run again.
 func Schema(d Dialect) string { return sqltx.In(dialects, d).schema }
 
-// Verdict is what became of a local transaction. The words are stored, and are the answers to back-checks: they never change.
+// Verdict is what a service says of a message. Commit and Rollback are stored, and all are what remit is answered: the words never change.
 type Verdict string
 
 // The verdicts.
 const (
+	// Commit and Rollback: so the local transaction has ended.
 	Commit   Verdict = "commit"
 	Rollback Verdict = "rollback"
-	// Unknown is never stored: the local transaction still runs, or nobody could say.
+	// Unknown: it still runs, or nobody could say.
 	Unknown Verdict = "unknown"
+
+	// Deliver, Hold and Drop answer pre-checks: now, ask again, never.
+	Deliver Verdict = "deliver"
+	Hold    Verdict = "hold"
+	Drop    Verdict = "drop"
 )
 
 // eventKey is stored: it never changes. An event is known by its source and id, on each topic.

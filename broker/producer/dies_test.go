@@ -52,6 +52,9 @@ func TestMain(m *testing.M) {
 	status := m.Run()
 	postgres.stop()
 	mariaDB.stop()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
 	os.Exit(status)
 }
 
@@ -262,12 +265,28 @@ func newDies(t *testing.T) *dies {
 	return d
 }
 
+var built string // the directory that remitBinary made
+
+// remitBinary builds remit, once.
+var remitBinary = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "remit-producer-")
+	if err != nil {
+		return "", err
+	}
+	built = dir
+	binary := filepath.Join(dir, "remit")
+	if out, err := exec.Command("go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return binary, nil
+})
+
 // startRemit starts remit in a process of its own.
 func startRemit(t *testing.T, data string) *torture.Server {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "remit")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	binary, err := remitBinary()
+	if err != nil {
+		t.Fatal(err)
 	}
 	s, err := torture.Start(t.Context(), torture.Options{Binary: binary, Command: []string{"dev"}, Data: data})
 	if err != nil {
@@ -428,7 +447,7 @@ func (d *dies) call(method, path string, into any) http.Header {
 		d.t.Fatalf("%s %s: %s; %v", method, path, body, err)
 	}
 	if into != nil {
-		if err := json.Unmarshal(body, into); err != nil {
+		if err := json.Unmarshal(body, into, json.MatchCaseInsensitiveNames(true)); err != nil {
 			d.t.Fatal(err)
 		}
 	}
@@ -523,6 +542,85 @@ func (d *dies) read(l *embedded.Log, topic string, take func(log.Event)) {
 				at = r.Offset + 1
 			}
 		}
+	}
+}
+
+// TestRemit is what TestDies does not reach of the calls, against a remit in a process of its own: what is registered stands there, leases are kept and given back,
+// and rows are forgotten when remit has decided.
+func TestRemit(t *testing.T) {
+	d := newDies(t)
+	p, err := producer.New(producer.SQL(d.db, producer.PostgreSQL), producer.Options{Server: d.remit.URL, Producer: "shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := t.Context()
+	all := producer.Registration{
+		Check: producer.Check{
+			URL: "http://" + d.listen + "/check", Secret: "s3cret", FirstAfter: time.Minute, Interval: 2 * time.Minute, MaxInterval: time.Hour, Deadline: 48 * time.Hour,
+			When: "remitage > 5", Concurrency: 2, Rate: 3,
+		},
+		Precheck: producer.Precheck{URL: "http://" + d.listen + "/precheck", Secret: "s3cret", When: "type = 'order.cancelled.v1'"},
+	}
+	for range 2 {
+		if err := p.Register(ctx, all); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var registered struct {
+		Check struct {
+			URL                                         string
+			SecretSet                                   bool
+			FirstAfter, Interval, MaxInterval, Deadline string
+			When                                        string
+			Concurrency, Rate                           int
+		}
+		Precheck struct {
+			URL       string
+			SecretSet bool
+			When      string
+		}
+	}
+	d.call(http.MethodGet, "/v1/producers/shop", &registered)
+	if got, want := fmt.Sprint(registered), fmt.Sprintf("{{http://%[1]s/check true 1m 2m 1h 48h remitage > 5 2 3} {http://%[1]s/precheck true type = 'order.cancelled.v1'}}", d.listen); got != want {
+		t.Errorf("%s\nnot\n%s", got, want)
+	}
+	if err := p.Register(ctx, producer.Registration{Check: producer.Check{URL: "http://" + d.listen, When: "no ("}}); err == nil || producer.IsRetryable(err) {
+		t.Errorf("a condition that is none: %v", err)
+	}
+
+	if err := p.Lease(ctx, producer.Instance{Name: "a", URL: "http://" + d.listen + "/a"}); err != nil {
+		t.Fatal(err)
+	}
+	var instances struct {
+		Items []struct{ Instance, URL string }
+	}
+	d.call(http.MethodGet, "/v1/producers/shop/instances", &instances)
+	if len(instances.Items) != 1 || instances.Items[0].Instance != "a" {
+		t.Errorf("%+v", instances)
+	}
+
+	place := func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, "INSERT INTO orders VALUES ('1')")
+		return err
+	}
+	if err := p.Send(ctx, "orders", placed("1"), place); err != nil {
+		t.Error(err)
+	}
+	half, later := d.prepare("2"), time.Now().Add(time.Minute)
+	undecided := (*producer.UndecidedError)(nil)
+	if n, err := p.Forget(ctx, later); n != 0 || !errors.As(err, &undecided) || undecided.ID.String() != half {
+		t.Errorf("forgot %d, %v", n, err)
+	}
+	d.call(http.MethodPost, "/v1/messages/"+half+"/rollback", nil)
+	if n, err := p.Forget(ctx, later); n != 1 || err != nil {
+		t.Errorf("forgot %d, %v", n, err)
+	}
+	if err := p.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	d.call(http.MethodGet, "/v1/producers/shop/instances", &instances)
+	if len(instances.Items) != 0 {
+		t.Errorf("%+v are left", instances)
 	}
 }
 

@@ -22,7 +22,7 @@ type Options struct {
 	Producer string
 	// Token is sent as Authorization: Bearer; empty for none.
 	Token string
-	// Secrets are what the back-checks are signed with, as Standard Webhooks: several while rotating, one of them must fit. A
+	// Secrets are what remit's questions are signed with, as Standard Webhooks: several while rotating, one of them must fit. A
 	// secret that begins with whsec_ is base64 behind it; any other is the key itself. Without one everybody who reaches the handler is
 	// answered.
 	Secrets []string
@@ -44,7 +44,7 @@ type Options struct {
 	// SettleMax is how long it may take to find out what became of a local transaction whose COMMIT, or ROLLBACK, has failed. Then it is
 	// ErrOutcomeUnknown. 10 s.
 	SettleMax time.Duration
-	// CheckMax is how long a back-check may take. remit waits for 10 s. 5 s.
+	// CheckMax is how long the answer to a question of remit's may take. remit waits for 10 s. 5 s.
 	CheckMax time.Duration
 }
 
@@ -123,7 +123,7 @@ type Listener struct {
 	Unconfirmed func(id log.ID, v Verdict, err error)
 	// Contradicted: remit has recorded otherwise than the local transaction has ended. A person must look.
 	Contradicted func(id log.ID, v Verdict, err error)
-	// Checked: a back-check was answered with v; or, if err is not nil, was not answered with a verdict.
+	// Checked: a question of remit's was answered with v; or, if err is not nil, was not answered with a verdict.
 	Checked func(q Question, v Verdict, err error)
 	// Leased: an instance's lease was renewed, or, if err is not nil, could not be. It is tried again.
 	Leased func(instance string, err error)

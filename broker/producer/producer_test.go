@@ -384,6 +384,7 @@ func (s steppedTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 // what remit was told is what the database has.
 func TestCheckCrosses(t *testing.T) {
 	onEach(t, func(t *testing.T, s *shop) {
+		s.options.CheckMax = time.Minute
 		other := s.producer() // another process has nothing of this one but the database
 		for i, c := range []struct {
 			step    string
@@ -712,7 +713,6 @@ func (d doubtful) Text(ctx context.Context, query string, args ...any) (string, 
 // back-check settles it, and the repeat tells.
 func TestDoubtfulCommit(t *testing.T) {
 	onEach(t, func(t *testing.T, s *shop) {
-		s.options.SettleMax = 100 * time.Millisecond
 		down := false
 		lost, committed := doubtful{producer.SQL(s.db, s.dialect), false, &down}, doubtful{producer.SQL(s.db, s.dialect), true, &down}
 		if err := s.over(committed).Send(t.Context(), "orders", placed("1"), s.place("1")); err != nil {
@@ -722,7 +722,7 @@ func TestDoubtfulCommit(t *testing.T) {
 			t.Error(err)
 		}
 		s.wantOrders("1")
-		down = true
+		down, s.options.SettleMax = true, 20*time.Millisecond
 		for id, db := range map[string]doubtful{"3": committed, "4": lost} {
 			err := s.over(db).Send(t.Context(), "orders", placed(id), s.place(id))
 			if !errors.Is(err, producer.ErrOutcomeUnknown) || !errors.Is(err, errLost) || !producer.IsRetryable(err) {
@@ -732,7 +732,7 @@ func TestDoubtfulCommit(t *testing.T) {
 				t.Errorf("%q, %v", v, err)
 			}
 		}
-		down = false
+		down, s.options.SettleMax = false, 0
 		p := s.producer()
 		if err := s.remit.Check(t.Context(), p.CheckHandler()); err != nil {
 			t.Error(err)
@@ -921,9 +921,9 @@ func TestRegister(t *testing.T) {
 		want string
 	}{
 		{producer.Registration{}, `{}`},
-		{producer.Registration{Check: producer.Check{URL: "http://a/check", Secret: "s", FirstAfter: 1500 * time.Millisecond, Interval: time.Second, MaxInterval: time.Minute, Deadline: time.Hour, When: "remitage > 5"},
-			Precheck: producer.Precheck{URL: "http://a/pre", When: "TRUE"}},
-			`{"check":{"url":"http://a/check","secret":"s","firstAfter":"1500ms","interval":"1000ms","maxInterval":"60000ms","deadline":"3600000ms","when":"remitage > 5"},"precheck":{"url":"http://a/pre","when":"TRUE"}}`},
+		{producer.Registration{Check: producer.Check{URL: "http://a/check", Secret: "s", FirstAfter: 1500 * time.Millisecond, Interval: time.Second, MaxInterval: time.Minute, Deadline: time.Hour, When: "remitage > 5", Concurrency: 2, Rate: 3},
+			Precheck: producer.Precheck{URL: "http://a/pre", Secret: "p", When: "TRUE"}},
+			`{"check":{"url":"http://a/check","secret":"s","firstAfter":"1500ms","interval":"1000ms","maxInterval":"60000ms","deadline":"3600000ms","when":"remitage > 5","concurrency":2,"rate":3},"precheck":{"url":"http://a/pre","secret":"p","when":"TRUE"}}`},
 	} {
 		if err := p.Register(t.Context(), c.r); err != nil {
 			t.Error(err)

@@ -20,45 +20,51 @@ type Registration struct {
 
 // Check says where, when and how the service is back-checked. What is zero is remit's default, or left as it is.
 type Check struct {
-	// URL is where the CheckHandler is.
+	// URL is where the CheckHandler is. Without one the instances alone are asked, see [Producer.Lease].
 	URL string
-	// Secret is what back-checks are signed with from now on.
+	// Secret is what back-checks are signed with from now on; for a day the one before signs too.
 	Secret string
 	// FirstAfter is the time from storing a half message to the first back-check. The pauses after it double from Interval to MaxInterval. A message
 	// whose answer is still unknown after Deadline is parked.
 	FirstAfter, Interval, MaxInterval, Deadline time.Duration
 	// When is a condition, in CloudEvents SQL: a check waits until it holds.
 	When string
+	// Concurrency is how many back-checks are under way at once, Rate how many begin in a second.
+	Concurrency, Rate int
 }
 
-// Precheck says where the service is asked before a committed message that matches When is delivered. Its URL leads to a handler of the service's
-// own.
-type Precheck struct{ URL, When string }
+// Precheck says where the service is asked before a committed message that matches When is delivered: where its PrecheckHandler is.
+type Precheck struct{ URL, Secret, When string }
 
 // Register says how the service is to be asked. It may be called at each start, by every process of the service.
 func (p *Producer[T]) Register(ctx context.Context, r Registration) error {
 	type check struct {
-		URL         string `json:"url"`
+		URL         string `json:"url,omitzero"`
 		Secret      string `json:"secret,omitzero"`
 		FirstAfter  string `json:"firstAfter,omitzero"`
 		Interval    string `json:"interval,omitzero"`
 		MaxInterval string `json:"maxInterval,omitzero"`
 		Deadline    string `json:"deadline,omitzero"`
 		When        string `json:"when,omitzero"`
+		Concurrency int    `json:"concurrency,omitzero"`
+		Rate        int    `json:"rate,omitzero"`
 	}
 	type precheck struct {
-		URL  string `json:"url"`
-		When string `json:"when,omitzero"`
+		URL    string `json:"url"`
+		Secret string `json:"secret,omitzero"`
+		When   string `json:"when,omitzero"`
 	}
 	var body struct {
 		Check    *check    `json:"check,omitzero"`
 		Precheck *precheck `json:"precheck,omitzero"`
 	}
 	if c := r.Check; c != (Check{}) {
-		body.Check = &check{c.URL, c.Secret, duration(c.FirstAfter), duration(c.Interval), duration(c.MaxInterval), duration(c.Deadline), c.When}
+		body.Check = &check{
+			c.URL, c.Secret, duration(c.FirstAfter), duration(c.Interval), duration(c.MaxInterval), duration(c.Deadline), c.When, c.Concurrency, c.Rate,
+		}
 	}
 	if c := r.Precheck; c != (Precheck{}) {
-		body.Precheck = &precheck{c.URL, c.When}
+		body.Precheck = &precheck{c.URL, c.Secret, c.When}
 	}
 	if err := p.put(ctx, p.path(""), body); err != nil {
 		return fmt.Errorf("producer: registering %q: %w", p.opts.Producer, err)
