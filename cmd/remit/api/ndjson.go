@@ -105,7 +105,8 @@ func newStream(w http.ResponseWriter, r *http.Request, member string, begin func
 		wake:   make(chan struct{}, 1),
 		room:   sync.Cond{L: new(sync.Mutex)},
 	}
-	s.ctx, s.cancel = context.WithCancel(r.Context())
+	s.ctx, s.cancel = context.WithCancel(context.WithoutCancel(r.Context()))
+	context.AfterFunc(r.Context(), s.clientLeft)
 	_ = s.rc.EnableFullDuplex()                                        // HTTP/2 always is, and a test's recorder never
 	_ = s.rc.SetWriteDeadline(time.Time{})                             // see flush
 	context.AfterFunc(s.ctx, func() { s.grow(0); s.room.Broadcast() }) // a reader that waits for room need not wait any more
@@ -118,6 +119,14 @@ func (s *stream) stopOnDrain() (done func() bool) {
 		return func() bool { return true }
 	}
 	return context.AfterFunc(s.call.server.drained, s.stopReading)
+}
+
+// clientLeft ends the stream, unless it is the server that stops: to net/http a read that stopReading has cut off is a client that
+// left. What was begun is then answered as it ends; should the client be gone after all, the next write says so.
+func (s *stream) clientLeft() {
+	if s.call == nil || s.call.server.drained.Err() == nil {
+		s.cancel()
+	}
 }
 
 func (s *stream) stopReading() {

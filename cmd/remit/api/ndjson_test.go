@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,7 +65,12 @@ func streamRoutes(begin func(*Line)) []Route {
 // streamServer serves begin over HTTP/1.1 and cleartext HTTP/2.
 func streamServer(t testing.TB, begin func(*Line)) (*httptest.Server, *Server) {
 	t.Helper()
-	s := newTestServer(t, Options{Routes: streamRoutes(begin)})
+	return serveRoutes(t, streamRoutes(begin))
+}
+
+func serveRoutes(t testing.TB, routes []Route) (*httptest.Server, *Server) {
+	t.Helper()
+	s := newTestServer(t, Options{Routes: routes})
 	server := httptest.NewUnstartedServer(s)
 	server.Config.Protocols = new(http.Protocols)
 	server.Config.Protocols.SetHTTP1(true)
@@ -350,6 +356,45 @@ func TestStreamDrain(t *testing.T) {
 			t.Errorf("%q %v", rest, err)
 		}
 	})
+}
+
+// TestStreamDrainAnswers: what was begun when the server drains is answered as it ends, and not given up: also while the client sends on, and
+// when it has sent everything.
+func TestStreamDrainAnswers(t *testing.T) {
+	for _, sending := range []bool{true, false} {
+		eachProtocol(t, func(t *testing.T, client *http.Client) {
+			begun, calls := make(chan *Line), make(chan context.Context, 1)
+			server, s := serveRoutes(t, []Route{{Method: "POST", Pattern: "/v1/things:batch", Name: "batchThings", Streams: true,
+				Handler: func(w http.ResponseWriter, r *http.Request) error {
+					calls <- r.Context()
+					return Stream(w, r, "thing", func(l *Line) { begun <- l })
+				}}})
+			r, w := io.Pipe()
+			defer w.Close()
+			go func() {
+				_, _ = io.WriteString(w, "{\"id\":\"a\"}\n{\"id\":\"b\"}\n")
+				if !sending {
+					_ = w.Close()
+				}
+			}()
+			resp := postLines(t, client, server.URL, r)
+			lines := []*Line{<-begun, <-begun}
+			s.Drain()
+			if call := <-calls; resp.ProtoMajor == 1 {
+				<-call.Done() // to net/http the client has left
+			}
+			for _, l := range lines {
+				l.stream.clientLeft()
+				if err := l.Context().Err(); err != nil {
+					t.Errorf("sending %v: line %d is given up: %v", sending, l.N, err)
+				}
+				echo(l)
+			}
+			if got := readAnswers(t, resp.Body); !slices.Equal(got, []string{"1 201 a", "2 201 b"}) {
+				t.Errorf("sending %v: %q", sending, got)
+			}
+		})
+	}
 }
 
 // TestStreamExpectContinue: with Expect, 100 Continue comes before the answer.
