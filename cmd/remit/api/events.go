@@ -261,6 +261,9 @@ func (t *Topics) waitAndRead(ctx context.Context, at log.Partition, from log.Off
 	}
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	if c := callOf(ctx); c != nil { // who follows a topic has nothing begun that a stop is to wait for
+		defer context.AfterFunc(c.server.drained, cancel)()
+	}
 	records, err := t.Log.Read(waiting, at, from, readBytesMax)
 	if err != nil && waiting.Err() != nil && ctx.Err() == nil {
 		return nil, nil // nothing came

@@ -3,6 +3,8 @@ package api_test
 import (
 	"strings"
 	"testing"
+
+	"github.com/remitlog/remit/cmd/remit/api"
 )
 
 // TestEventsOfAnyData: what one event holds keeps nobody from reading its partition.
@@ -28,5 +30,17 @@ func TestEventsOfAnyData(t *testing.T) {
 		if _, value := item.Event["data"]; value == text || value != (i == 3) {
 			t.Errorf("event %d: data %v, data_base64 %v", i, value, text)
 		}
+	}
+}
+
+// TestFollowersDoNotHoldUpAStop: who waits for the next record of a topic is answered when the server drains.
+func TestFollowersDoNotHoldUpAStop(t *testing.T) {
+	w := newWorld(t)
+	w.must(201, "PUT", "/v1/topics/quiet", `{"partitions":1}`)
+	answered := make(chan string)
+	go func() { answered <- w.must(200, "GET", "/v1/topics/quiet/events?wait=1m", "").body }()
+	w.server.Config.Handler.(*api.Server).Drain()
+	if body := <-answered; !strings.Contains(body, `"items":[],"next":0`) {
+		t.Error(body)
 	}
 }
