@@ -80,6 +80,9 @@ func readBody(w http.ResponseWriter, r *http.Request, b *bytes.Buffer) error {
 	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
 		return NewProblem(CodeTooLarge, "a body is at most %d bytes; send less, or in pieces", BodyMax)
 	}
+	if a, ok := w.(*answer); ok && err == nil {
+		a.unread = false
+	}
 	if err != nil {
 		return NewProblem(CodeInvalidBody, "the body broke off after %d bytes; send it again", b.Len())
 	}

@@ -20,6 +20,9 @@ import (
 // RequestIDHeader carries the id of a call. A caller's own is kept if it is fit to be a name.
 const RequestIDHeader = "X-Request-Id"
 
+// unreadMax is how long the rest of a body is waited for that nobody reads: net/http takes it in before it answers, and knows no end to it.
+const unreadMax = time.Second
+
 // answerTimeout is how long a call may take from its first byte to the last of its answer, beyond the longest wait.
 const answerTimeout = WaitMax + time.Minute
 
@@ -51,7 +54,7 @@ func (s *Server) handle(route Route) http.Handler {
 		start := time.Now()
 		c := &call{server: s, route: route.Name, id: requestID(r)}
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
-		w := &answer{ResponseWriter: rw}
+		w := &answer{ResponseWriter: rw, unread: r.ContentLength != 0 && r.ProtoMajor == 1, streams: route.Streams}
 		w.Header().Set(RequestIDHeader, c.id)
 		w.Header().Set("X-Content-Type-Options", "nosniff")
 		s.setWriteDeadline(rw, route, start)
@@ -129,6 +132,7 @@ func (s *Server) fail(w *answer, r *http.Request, err error) {
 		w.broken = true
 		return
 	}
+	w.streams = false // it has not begun
 	p, _ := AsProblem(err)
 	writeProblem(w, r, p)
 }
@@ -164,20 +168,32 @@ type answer struct {
 	status int
 	bytes  int64
 	broken bool
+	// unread: the call's body, or a part of it, in HTTP/1.1.
+	unread bool
+	// streams: the body is read while it is answered.
+	streams bool
+}
+
+// begin is called before anything is sent.
+func (w *answer) begin(status int) {
+	w.status = status
+	if w.unread && !w.streams { // net/http sets the deadline anew for the next call
+		_ = http.NewResponseController(w.ResponseWriter).SetReadDeadline(time.Now().Add(unreadMax))
+	}
 }
 
 func (w *answer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *answer) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
-		w.status = status
+		w.begin(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *answer) Write(b []byte) (int, error) {
 	if w.status == 0 {
-		w.status = http.StatusOK
+		w.begin(http.StatusOK)
 	}
 	n, err := w.ResponseWriter.Write(b)
 	w.bytes += int64(n)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -379,6 +380,32 @@ func TestHalfAnswerIsNotWhole(t *testing.T) {
 	defer resp.Body.Close()
 	if b, err := io.ReadAll(resp.Body); err == nil {
 		t.Errorf("read %q as if it were whole", b)
+	}
+}
+
+// TestUnreadBodies: a body that nobody reads, and that does not end, keeps no answer back: net/http would wait for the rest of it for ever.
+func TestUnreadBodies(t *testing.T) {
+	server, _ := serveRoutes(t, append(thingRoutes(), streamRoutes(echo)...))
+	for _, c := range []struct{ call, want string }{
+		{"POST /v1/nothing", "404"},
+		{"GET /livez", "200"},
+		{"POST /v1/fail/unknown", "500"},
+		{"POST /v1/things:batch", "415"},
+	} {
+		t.Run(c.call, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", server.Listener.Addr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			_, _ = io.WriteString(conn, c.call+" HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
+			answer := make([]byte, len("HTTP/1.1 404"))
+			if _, err := io.ReadFull(conn, answer); err != nil || !strings.HasSuffix(string(answer), c.want) {
+				t.Errorf("%q, %v", answer, err)
+			}
+		})
 	}
 }
 
