@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -132,7 +133,42 @@ func newHTTPServer(n node, tlsConfig *tls.Config, logger *slog.Logger) *http.Ser
 	s.Protocols.SetHTTP2(true)
 	s.Protocols.SetUnencryptedHTTP2(tlsConfig == nil)
 	s.RegisterOnShutdown(n.Drain)
+	silent := &silentConns{}
+	s.ConnState = silent.note
+	s.RegisterOnShutdown(silent.close)
 	return s
+}
+
+// silentConns are the connections that have not yet asked for anything: a client opens some ahead of need. http.Server.Shutdown waits five
+// seconds for each to say something.
+type silentConns struct {
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+	ended bool
+}
+
+func (s *silentConns) note(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case state != http.StateNew:
+		delete(s.conns, c)
+	case s.ended:
+		_ = c.Close()
+	case s.conns == nil:
+		s.conns = map[net.Conn]struct{}{c: {}}
+	default:
+		s.conns[c] = struct{}{}
+	}
+}
+
+func (s *silentConns) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	for c := range s.conns {
+		_ = c.Close()
+	}
 }
 
 // loadTLS returns nil when there is none. With a client CA every client must show a certificate of it.

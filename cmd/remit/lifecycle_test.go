@@ -225,6 +225,24 @@ func TestDrain(t *testing.T) {
 	s.wantExit(t, exitOK)
 }
 
+// TestSilentConnections: one that never asked for anything holds up no stop. net/http gives each five seconds.
+func TestSilentConnections(t *testing.T) {
+	s := start(t, &testNode{handler: http.HandlerFunc(okHandler)}, "serve", "-o", "json")
+	address := s.readReady(t).HTTP
+	silent, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	get(t, http.DefaultClient, "http://"+address) // it came later: the silent one is accepted by now
+	begin := time.Now()
+	s.signals <- syscall.SIGTERM
+	s.wantExit(t, exitOK)
+	if took := time.Since(begin); took > 4*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+}
+
 // TestSecondSignal: it stops at once though a call runs.
 func TestSecondSignal(t *testing.T) {
 	running, end := make(chan struct{}), make(chan struct{})
