@@ -166,6 +166,9 @@ func (c *Core) topics(name string) (int, bool) {
 // Store returns the core's own store, for its digests.
 func (c *Core) Store() *fold.Store { return c.stores[len(c.stores)-1] }
 
+// RegistryStore returns the registry's.
+func (c *Core) RegistryStore() *fold.Store { return c.stores[0] }
+
 // Err returns why nothing can be decided any more, or nil.
 func (c *Core) Err() error { return errors.Join(c.Registry.Err(), c.Node.Err()) }
 

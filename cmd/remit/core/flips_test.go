@@ -15,9 +15,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/remitlog/remit/broker"
 	"github.com/remitlog/remit/cmd/remit/core"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/registry"
 	"github.com/remitlog/remit/projections"
 	"github.com/remitlog/remit/saga/payments"
 )
@@ -33,6 +35,7 @@ type flipped struct {
 	c     *core.Core
 	v     *projections.Views
 	fatal atomic.Pointer[error]
+	asker broker.Asker
 }
 
 func (f *flipped) fail(err error) { f.fatal.CompareAndSwap(nil, &err) }
@@ -43,7 +46,9 @@ func (f *flipped) open() (err error) {
 	if f.l, err = embedded.Open(embedded.Options{Dir: "log", FS: f.fs, Fatal: f.fail, BallastBytes: -1, FreeFloorBytes: -1}); err != nil {
 		return fmt.Errorf("log: %w", err)
 	}
-	f.c, err = core.Open(context.Background(), core.Options{Log: f.l, Dir: "", FS: f.fs, Partitions: lifePartitions, Fatal: f.fail})
+	f.c, err = core.Open(context.Background(), core.Options{
+		Log: f.l, Dir: "", FS: f.fs, Partitions: lifePartitions, Fatal: f.fail, Asker: func(*registry.Registry) broker.Asker { return f.asker },
+	})
 	if err != nil {
 		return err
 	}

@@ -18,28 +18,67 @@ import (
 	"github.com/remitlog/remit/cmd/remit/core"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/registry"
 	"github.com/remitlog/remit/saga/payments"
 )
 
 var (
-	updateDigests = flag.Bool("update-digests", false, "TestGoldenLog records what the folds of this version make of the log")
-	updateGolden  = flag.Bool("update-golden", false, "TestGoldenLog records a new log, and its digests; a released one is never recorded anew")
+	updateDigests = flag.Bool("update-digests", false, "TestGoldenLogs records what the folds of this version make of the logs")
+	updateGolden  = flag.String("update-golden", "", "TestGoldenLogs records this log anew, and its digests; a released one is never recorded anew")
 )
 
-const (
-	goldenLog     = "testdata/golden/log.jsonl"
-	goldenDigests = "testdata/golden/digests.txt"
-)
+// golden is a log that an earlier build has written, and what this one makes of it.
+type golden struct {
+	name    string
+	log     string
+	digests string
+	// record lives a small life whose log it is.
+	record func(*testing.T, *flipped)
+}
 
-// TestGoldenLog replays a log that an earlier build has written, and holds the digests of the core and of every view against
-// those that it had then: Apply is for ever. A row that looks otherwise now needs another fold version (core.FoldVersion, or the
+// goldens are all of them. A new fact comes with a new one.
+var goldens = []golden{
+	{"payments", "testdata/golden/log.jsonl", "testdata/golden/digests.txt", liveByPayments},
+	{"messages", "testdata/golden/messages.jsonl", "testdata/golden/messages.digests.txt", liveByMessages},
+}
+
+// TestGoldenLogs replays logs that earlier builds have written, and holds the digests of the core and of every view against
+// those that they had then: Apply is for ever. A row that looks otherwise now needs another fold version (core.FoldVersion, or the
 // view's), since stores that are kept would disagree with stores that are made again; then the digests are recorded anew, and
-// the log never.
-func TestGoldenLog(t *testing.T) {
-	if *updateGolden {
-		recordGolden(t)
+// the logs never.
+func TestGoldenLogs(t *testing.T) {
+	for _, g := range goldens {
+		t.Run(g.name, func(t *testing.T) {
+			if *updateGolden == g.name {
+				g.update(t)
+			}
+			g.replay(t)
+		})
 	}
-	want, err := os.ReadFile(goldenDigests)
+}
+
+// TestGoldenLogsHaveEveryFact: whatever the core writes stands in one of them.
+func TestGoldenLogsHaveEveryFact(t *testing.T) {
+	there := map[string]bool{}
+	for _, g := range goldens {
+		for _, r := range g.records(t) {
+			e, err := log.ParseRecord(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			there[e.Type] = true
+		}
+	}
+	for _, f := range append(core.Facts(), registry.Facts()...) {
+		if !there[f.Type] {
+			t.Errorf("no golden log has a %s", f.Type)
+		}
+	}
+}
+
+func (g golden) replay(t *testing.T) {
+	t.Helper()
+	want, err := os.ReadFile(g.digests)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +87,7 @@ func TestGoldenLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, r := range goldenRecords(t) {
+	for _, r := range g.records(t) {
 		partitions := lifePartitions
 		if r.Topic == log.RegistryTopic {
 			partitions = 1
@@ -69,7 +108,7 @@ func TestGoldenLog(t *testing.T) {
 	defer f.close()
 	got := goldenSums(t, f)
 	if *updateDigests {
-		if err := os.WriteFile(goldenDigests, []byte(got), 0o644); err != nil {
+		if err := os.WriteFile(g.digests, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 		return
@@ -91,6 +130,11 @@ func goldenSums(t *testing.T, f *flipped) string {
 		}
 		fmt.Fprintf(&b, "core/%d %d %x\n", p, at, sum)
 	}
+	sum, at, err := f.c.RegistryStore().Digest(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprintf(&b, "registry/0 %d %x\n", at, sum)
 	if err := f.v.Wait(t.Context(), f.c.Store().Position()); err != nil {
 		t.Fatal(err)
 	}
@@ -104,9 +148,9 @@ func goldenSums(t *testing.T, f *flipped) string {
 	return b.String()
 }
 
-func goldenRecords(t *testing.T) (all []log.Record) {
+func (g golden) records(t *testing.T) (all []log.Record) {
 	t.Helper()
-	b, err := os.ReadFile(goldenLog)
+	b, err := os.ReadFile(g.log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -122,10 +166,27 @@ func goldenRecords(t *testing.T) (all []log.Record) {
 	return all
 }
 
-// recordGolden lives a small life with something of everything in it, and writes down its log.
-func recordGolden(t *testing.T) {
+// update lives the life, and writes down its log and what was made of it.
+func (g golden) update(t *testing.T) {
 	t.Helper()
 	f := &flipped{fs: vfs.NewMem()}
+	g.record(t, f)
+	var b bytes.Buffer
+	for _, topic := range []string{log.RegistryTopic, log.EventsTopic, log.PaymentsTopic} {
+		for p := range int32(lifePartitions) {
+			writeGolden(t, &b, f.l, log.Partition{Topic: topic, Index: p})
+		}
+	}
+	if err := errors.Join(os.MkdirAll("testdata/golden", 0o755), os.WriteFile(g.log, b.Bytes(), 0o644),
+		os.WriteFile(g.digests, []byte(goldenSums(t, f)), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	f.close()
+}
+
+// liveByPayments has something of everything that payments came to in the first release.
+func liveByPayments(t *testing.T, f *flipped) {
+	t.Helper()
 	if err := f.open(); err != nil {
 		t.Fatal(err)
 	}
@@ -155,17 +216,6 @@ func recordGolden(t *testing.T) {
 		}
 	}
 	(&life{T: t, l: f.l, c: f.c}).settle()
-	var b bytes.Buffer
-	for _, topic := range []string{log.RegistryTopic, log.EventsTopic, log.PaymentsTopic} {
-		for p := range int32(lifePartitions) {
-			writeGolden(t, &b, f.l, log.Partition{Topic: topic, Index: p})
-		}
-	}
-	if err := errors.Join(os.MkdirAll("testdata/golden", 0o755), os.WriteFile(goldenLog, b.Bytes(), 0o644),
-		os.WriteFile(goldenDigests, []byte(goldenSums(t, f)), 0o644)); err != nil {
-		t.Fatal(err)
-	}
-	f.close()
 }
 
 func writeGolden(t *testing.T, b *bytes.Buffer, l *embedded.Log, p log.Partition) {
