@@ -46,6 +46,7 @@ func TestRowsAreIndependentOfBatching(t *testing.T) {
 		id := w.prepare("orders", "checkout", key, "o-"+key, "")
 		w.settle(id, key, []broker.Input{broker.InputCommit, broker.InputRollback, broker.InputCommit}[i], "checkout")
 	}
+	w.populateAsked()
 	w.rest()
 	end := w.v.Position()
 	want := digests(t, w.l, end)

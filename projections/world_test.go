@@ -15,6 +15,7 @@ import (
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/log/fold"
+	"github.com/remitlog/remit/log/registry"
 	"github.com/remitlog/remit/projections"
 	"github.com/remitlog/remit/projections/lists"
 	"github.com/remitlog/remit/saga/accounts"
@@ -25,10 +26,11 @@ const partitions = 4
 
 // world is remit on an embedded log in memory, with the views behind it.
 type world struct {
-	t *testing.T
-	l *embedded.Log
-	c *core.Core
-	v *projections.Views
+	t      *testing.T
+	l      *embedded.Log
+	c      *core.Core
+	v      *projections.Views
+	oracle *oracle
 }
 
 func open(t *testing.T, fs vfs.FS) *world {
@@ -42,11 +44,15 @@ func open(t *testing.T, fs vfs.FS) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := core.Open(t.Context(), core.Options{Log: l, FS: fs, Partitions: partitions, Fatal: fatal})
+	o := &oracle{prechecks: map[string]broker.Said{
+		"dropper": {Verdict: broker.VerdictDrop, Reason: "too late"}, "holder": {Verdict: broker.VerdictHold},
+	}}
+	asker := func(*registry.Registry) broker.Asker { return o }
+	c, err := core.Open(t.Context(), core.Options{Log: l, FS: fs, Partitions: partitions, Fatal: fatal, Asker: asker})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t, l, c, follow(t, l, fs)}
+	return &world{t, l, c, follow(t, l, fs), o}
 }
 
 func follow(t *testing.T, l log.Log, fs vfs.FS) *projections.Views {
@@ -120,6 +126,12 @@ func (w *world) refund(of log.ID, name string, amount int64) payments.Payment {
 // prepare stores a half message of a source, and returns its id.
 func (w *world) prepare(topic, producer, key, eventID, subject string) log.ID {
 	w.t.Helper()
+	return w.prepareFor(topic, producer, key, eventID, subject, broker.Schedule{})
+}
+
+// prepareFor is prepare with a schedule.
+func (w *world) prepareFor(topic, producer, key, eventID, subject string, s broker.Schedule) log.ID {
+	w.t.Helper()
 	e := log.Event{
 		ID: eventID, Source: "shop/orders", Type: "order.placed", Subject: subject, Key: key,
 		DataContentType: log.JSONContentType, Data: []byte(`{"n":1}`),
@@ -130,7 +142,7 @@ func (w *world) prepare(topic, producer, key, eventID, subject string) log.ID {
 	}
 	id := log.NewID(time.Now(), key)
 	w.do(key, broker.Prepare{Prepared: broker.Prepared{
-		ID: id, Name: "shop/orders " + eventID, Topic: topic, Producer: producer, Key: key, Event: b,
+		ID: id, Name: "shop/orders " + eventID, Topic: topic, Producer: producer, Key: key, Event: b, Schedule: s,
 	}})
 	return id
 }
@@ -519,6 +531,7 @@ func TestViewsEqualTheirReplay(t *testing.T) { // V1
 	fs := vfs.NewMem()
 	w := open(t, fs)
 	w.populate()
+	w.populateAsked()
 	w.rest()
 	before, err := w.v.Digests()
 	if err != nil {

@@ -165,6 +165,8 @@ type PaymentFilter struct {
 type MessageFilter struct {
 	State, Producer, Topic, Key, Source, EventID, Subject string
 	lists.Range
+	// Only, if set, has the last word on what is of now and not of the log. It is asked once a message, and must not call the view.
+	Only func(log.ID) bool
 }
 
 // ActivityFilter narrows a list; what is empty is not looked at. From and To are about when it began.
@@ -453,7 +455,7 @@ func (f *MessageFilter) wants(x found) bool {
 		m = &message{Topic: x.topic()}
 	}
 	return is(f.State, x.messageState()) && is(f.Producer, m.Producer) && is(f.Topic, m.Topic) && is(f.Key, x.Key) &&
-		is(f.Source, m.Source) && is(f.EventID, m.EventID) && is(f.Subject, m.Subject)
+		is(f.Source, m.Source) && is(f.EventID, m.EventID) && is(f.Subject, m.Subject) && (f.Only == nil || f.Only(x.id))
 }
 
 // Account returns an account as the view has it.
