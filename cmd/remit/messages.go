@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -16,8 +17,11 @@ import (
 
 func newMessages(a *app) *cobra.Command {
 	return group("messages", "Send transactional messages, and decide them",
-		newMessagesSend(a), newDecide(a, "commit", "Commit a half message: it becomes visible"),
-		newDecide(a, "rollback", "Roll a half message back: it will never be visible"), newMessagesGet(a), newMessagesList(a))
+		newMessagesSend(a), newMessagesGet(a), newMessagesList(a),
+		newMessagesDo(a, "commit", "Commit a half message: it becomes visible"),
+		newMessagesDo(a, "rollback", "Roll a half message back: it will never be visible"),
+		newMessagesDo(a, "check", "Have the producer of an undecided message asked now"),
+		newMessagesDo(a, "resume", "Put a parked message back: its producer is asked anew"))
 }
 
 var messageColumns = []column[api.Message]{
@@ -27,7 +31,11 @@ var messageColumns = []column[api.Message]{
 	{"producer", func(m api.Message) string { return m.Producer }},
 	{"key", func(m api.Message) string { return m.Key }},
 	{"state", func(m api.Message) string { return m.State }},
+	{"decided by", func(m api.Message) string { return m.DecidedBy }},
 	{"reason", func(m api.Message) string { return m.Reason }},
+	{"checks", func(m api.Message) string { return whole(m.Checks) }},
+	{"next check", func(m api.Message) string { return when(m.NextCheckAt) }},
+	{"attention", attention},
 	{"prepared", func(m api.Message) string { return when(m.PreparedAt) }},
 	{"delivered", func(m api.Message) string {
 		switch d := m.DeliveredAt; {
@@ -39,6 +47,32 @@ var messageColumns = []column[api.Message]{
 			return fmt.Sprintf("partition %d, offset %d", d.Partition, *d.Offset)
 		}
 	}},
+}
+
+// attention is why a person should look at a message.
+func attention(m api.Message) string {
+	var why []string
+	if m.Stuck {
+		why = append(why, "stuck")
+	}
+	if m.Unreachable {
+		why = append(why, "unreachable")
+	}
+	return strings.Join(why, ", ")
+}
+
+// saidNow is what the producer said, where it was asked now.
+func saidNow(m api.Message) string {
+	switch c := m.Check; {
+	case c == nil:
+		return ""
+	case c.Verdict == "":
+		return "no answer: " + c.Error
+	case c.Reason != "":
+		return c.Verdict + ": " + c.Reason
+	default:
+		return c.Verdict
+	}
 }
 
 // sending are the flags of `messages send`.
@@ -121,33 +155,53 @@ func (a *app) sendMessage(c *cobra.Command, topic string, s *sending) error {
 	return one(c.Context(), a, http.MethodPost, at("messages", m.ID.String(), "commit"), nil, messageColumns...)
 }
 
-func newDecide(a *app, use, short string) *cobra.Command {
+// newMessagesDo is what a person does about one message. Why is needed: the next one who looks has nothing else to go by.
+func newMessagesDo(a *app, use, short string) *cobra.Command {
 	var b struct {
-		Reason string `json:"reason,omitzero"`
+		Reason string `json:"reason"`
 	}
 	c := verb(use+" ID", short, cobra.ExactArgs(1), func(c *cobra.Command, args []string) error {
-		return one(c.Context(), a, http.MethodPost, at("messages", args[0], use), b, messageColumns...)
+		return one(c.Context(), a, http.MethodPost, at("messages", args[0], use), b, append(messageColumns, column[api.Message]{"heard", saidNow})...)
 	})
 	c.Flags().StringVar(&b.Reason, "reason", "", "why; it is in the message's history")
+	needed(c, "reason")
 	return c
 }
 
 func newMessagesGet(a *app) *cobra.Command {
-	return verb("get ID", "Show a message", cobra.ExactArgs(1), func(c *cobra.Command, args []string) error {
-		return one(c.Context(), a, http.MethodGet, at("messages", args[0]), nil, append(messageColumns,
-			column[api.Message]{"content", func(m api.Message) string { return string(m.Event) }})...)
+	c := verb("get ID", "Show a message with its history", cobra.ExactArgs(1), func(c *cobra.Command, args []string) error {
+		client, err := a.client()
+		if err != nil {
+			return err
+		}
+		var m api.Message
+		if _, err := client.call(c.Context(), http.MethodGet, at("messages", args[0]), nil, &m); err != nil {
+			return err
+		}
+		err = printOne(a, m, append(messageColumns, column[api.Message]{"content", func(m api.Message) string { return string(m.Event) }})...)
+		if err != nil || a.format != "table" {
+			return err
+		}
+		return printHistory(a, m.History)
 	})
+	c.Aliases = []string{"show"}
+	return c
 }
 
 func newMessagesList(a *app) *cobra.Command {
 	var state, producer, topic, key, source, eventID, subject string
+	var stuck bool
 	var l listFlags
 	c := verb("list", "List messages", cobra.NoArgs, func(c *cobra.Command, _ []string) error {
 		q := append(l.span(), "state", state, "producer", producer, "topic", topic, "key", key, "source", source, "eventId", eventID, "subject", subject)
+		if stuck {
+			q = append(q, "stuck", "true")
+		}
 		return listed(c.Context(), a, at("messages"), q, l.limit, messageColumns...)
 	})
 	f := c.Flags()
 	f.StringVar(&state, "state", "", "prepared, committed, delivered, rolledback, dropped or parked")
+	f.BoolVar(&stuck, "stuck", false, "whose producer stays silent past its deadline")
 	f.StringVar(&producer, "producer", "", "of this producer")
 	f.StringVar(&topic, "topic", "", "for this topic")
 	f.StringVar(&key, "key", "", "of this routing key")

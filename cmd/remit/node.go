@@ -205,6 +205,7 @@ func (s *server) restore(ctx context.Context) (err error) {
 	if err := s.views.Wait(ctx, s.core.Node.Position()); err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)
 	}
+	s.metrics.MustRegister(newMessageGauges(s.core.Node, s.views.Transactions))
 	if err := s.serveKafka(); err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)
 	}
@@ -218,7 +219,7 @@ func (s *server) restore(ctx context.Context) (err error) {
 func (s *server) routes() []api.Route {
 	return api.Nouns{
 		Log: topicsLog{s.log, s.kafka.Load()}, Node: s.core.Node, Registry: s.core.Registry, Broker: s.core.Broker, Payments: s.core.Payments, Views: s.views,
-		AutoCreate: s.config.AutoCreateTopics, TopicPartitions: s.core.Created.Partitions,
+		Answering: s.asker.Answering, AutoCreate: s.config.AutoCreateTopics, TopicPartitions: s.core.Created.Partitions,
 	}.Routes()
 }
 

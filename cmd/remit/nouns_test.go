@@ -2,11 +2,18 @@ package main
 
 import (
 	"context"
+	"io"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/remitlog/remit/cmd/remit/api"
+	"github.com/remitlog/remit/log"
 )
 
 // startServer runs remit in a directory of its own, and returns its address.
@@ -14,7 +21,7 @@ func startServer(t *testing.T) string { return startServerIn(t, t.TempDir()) }
 
 func startServerIn(t *testing.T, data string) string {
 	t.Helper()
-	config := Config{Data: data, Partitions: 4, AutoCreateTopics: true}
+	config := Config{Data: data, Partitions: 4, AutoCreateTopics: true, CallsTo: []string{toLoopback}}
 	n, err := open(t.Context(), config, nodeDeps{Logger: slog.New(slog.DiscardHandler), Fail: func(err error) { t.Errorf("failed: %v", err) }})
 	if err != nil {
 		t.Fatal(err)
@@ -104,12 +111,12 @@ func TestNouns(t *testing.T) {
 		{"producers put shop --check-url http://127.0.0.1:1/check", exitOK, "after 10s, then 10s to 10m, until 24h", ""},
 		{`messages send orders --producer shop --type order.placed --id m1 --key k --data {"n":1} --commit`, exitOK, "state     delivered", ""},
 		{"messages send orders --producer shop --type order.placed --deliver-at 2027-01-01T00:00:00Z --deliver-after 1s", exitUsage, "", "deliver-at deliver-after"},
-		{`messages send orders --producer shop --type order.placed --id m2 --key k`, exitOK, "state     prepared", ""},
+		{`messages send orders --producer shop --type order.placed --id m2 --key k`, exitOK, "state       prepared|checks      0|next check  2", ""},
 		{"messages send orders --producer nobody --type order.placed", exitNotFound, "", "unknown_producer"},
 		{"story m2", exitOK, "message prepared for orders", ""}, // it waits for the view
 		{"messages list --state prepared -o jsonl", exitOK, "/remit-cli m2", ""},
-		{"messages send fresh --producer shop --type order.placed --id m3", exitOK, "topic     fresh", ""}, // made by being written to
-		{"messages commit m2", exitUsage, "", "invalid_id"},
+		{"messages send fresh --producer shop --type order.placed --id m3", exitOK, "topic       fresh", ""}, // made by being written to
+		{"messages commit m2 --reason paid", exitUsage, "", "invalid_id"},
 		{"log topics delete orders", exitConflict, "", "topic_in_use"},
 		{"log tail orders --key k", exitOK, `order.placed  k  m1  {"n":1}`, ""},
 		{"log tail orders --from end", exitOK, "", ""},
@@ -128,6 +135,60 @@ func TestNouns(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What a person does about messages: each needs its reason, says what came of it, and exits by it.
+func TestMessageCommands(t *testing.T) {
+	producer := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"verdict":"unknown","reason":"busy"}`)
+	}))
+	defer producer.Close()
+	environ := []string{"REMIT_SERVER=" + startServer(t)}
+	run := func(code int, args string, want ...string) string {
+		t.Helper()
+		got, stdout, stderr := runApp(t, environ, strings.Fields(args)...)
+		if got != code {
+			t.Errorf("remit %s: exit %d, want %d: %s", args, got, code, stderr)
+		}
+		for _, w := range want {
+			if !strings.Contains(stdout+stderr, w) {
+				t.Errorf("remit %s: printed\n%s%s\nwant %q", args, stdout, stderr, w)
+			}
+		}
+		return stdout
+	}
+	send := func(id, producer string) string {
+		t.Helper()
+		var m api.Message
+		if err := json.Unmarshal([]byte(run(exitOK, "messages send orders --type order --producer "+producer+" --id "+id+" -o json")), &m); err != nil {
+			t.Fatal(err)
+		}
+		return m.ID.String()
+	}
+	run(exitOK, "producers put shop --check-url "+producer.URL)
+	run(exitOK, "producers put mute")
+	one, two := send("m1", "shop"), send("m2", "mute")
+
+	for _, verb := range []string{"commit", "rollback", "check", "resume"} {
+		run(exitUsage, "messages "+verb+" "+one, `required flag(s) "reason" not set`)
+	}
+	run(exitOK, "messages check "+one+" --reason late", "state       prepared", "heard       unknown: busy")
+	run(exitOK, "messages check "+one+" --reason late -o json", `"check":{"verdict":"unknown","reason":"busy"}`)
+	run(exitOK, "messages check "+two+" --reason late", "attention   unreachable", "heard       no answer: broker: the producer has no address")
+	run(exitOK, "messages resume "+one+" --reason mended", "state       prepared") // it is not parked
+	run(exitOK, "messages show "+one, "content", "WHAT", "remit.message.prepared.v1", "remit.message.checkasked.v1", "late")
+	run(exitOK, "messages get "+one+" -o json", `"type":"remit.message.checkasked.v1"`)
+	run(exitOK, "messages list", "CHECKS", "NEXT CHECK", "ATTENTION", "unreachable")
+	if out := run(exitOK, "messages list --stuck -o json"); out != "[]\n" {
+		t.Errorf("nobody is stuck: %s", out)
+	}
+	run(exitOK, "messages commit "+one+" --reason paid", "state     delivered", "reason    paid")
+	run(exitOK, "messages rollback "+two+" --reason forgotten", "state     rolledback")
+	run(exitConflict, "messages rollback "+one+" --reason no", "already_decided, 409", "is delivered, and that stands")
+	run(exitConflict, "messages check "+one+" --reason why", "already_decided, 409")
+	run(exitConflict, "messages resume "+two+" --reason why", "already_decided, 409")
+	run(exitUsage, "messages check m1 --reason why", "invalid_id")
+	run(exitNotFound, "messages check "+log.NewID(time.Now(), "k").String()+" --reason why", "not_found, 404")
 }
 
 // The number of partitions of a log never changes: another one is a mistake of the command line.

@@ -66,13 +66,18 @@ func newQueryTransaction(a *app) *cobra.Command {
 		if err := printOne(a, t.Payment, paymentColumns...); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintln(a.stdout)
-		return printList(a, t.History,
-			column[api.Step]{"at", func(s api.Step) string { return when(s.At) }},
-			column[api.Step]{"what", func(s api.Step) string { return s.Type }},
-			column[api.Step]{"by", func(s api.Step) string { return s.By }},
-			column[api.Step]{"detail", func(s api.Step) string { return s.Detail }})
+		return printHistory(a, t.History)
 	})
+}
+
+// printHistory prints a history below what it is of.
+func printHistory(a *app, history []api.Step) error {
+	_, _ = fmt.Fprintln(a.stdout)
+	return printList(a, history,
+		column[api.Step]{"at", func(s api.Step) string { return when(s.At) }},
+		column[api.Step]{"what", func(s api.Step) string { return s.Type }},
+		column[api.Step]{"by", func(s api.Step) string { return s.By }},
+		column[api.Step]{"detail", func(s api.Step) string { return s.Detail }})
 }
 
 func newQueryRecords(a *app) *cobra.Command {

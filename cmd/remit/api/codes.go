@@ -103,7 +103,7 @@ var Codes = []CodeInfo{
 	{CodeContentMismatch, http.StatusConflict, false, "The same id with other content",
 		"The id was used before for something else; `field` names the first field that differs. Use a new id for a new thing. A payment is captured once: another amount is not taken. A subscription keeps its topic and where it began: register another one."},
 	{CodeAlreadyDecided, http.StatusConflict, false, "Already decided",
-		"It was decided the other way before; `recorded` says how. The first decision stands."},
+		"It was decided before, and not so; `recorded` says how. The first decision stands, and nobody is asked about what is decided."},
 	{CodeAmbiguous, http.StatusConflict, false, "More than one is called so",
 		"The name of a refund is unique under its payment alone, and refunds of several payments have this one; `ids` lists them, the newest first. Ask for one by its id."},
 	{CodeNotTried, http.StatusConflict, false, "Not this caller's to decide",

@@ -165,10 +165,11 @@ func TestMessageJSON(t *testing.T) {
 		ID: log.NewID(time.Now(), "a"), Name: "/s \"1\"", Topic: "t", Producer: "p", Key: "k\u2028<é>", State: "delivered",
 		Event: jsontext.Value(`{"specversion":"1.0","data":{"a":[1,2.50,"x y"],"b":null}}`), Checks: 3, NextCheckAt: now, Unreachable: true, Stuck: true,
 		DecidedBy: "me", Reason: "be\ncause", PreparedAt: now, DecidedAt: now, DeliverAt: now, DeliveredAt: &Delivery{3, &offset},
+		Check:   &Heard{Verdict: "unknown", Reason: "busy", Error: "it did\nnot"},
 		History: []Step{{At: now, Type: "x"}, {At: now, Type: "y", By: "b", Detail: "d"}},
 	}
 	parts := reflect.ValueOf(full)
-	all := []Message{full, {}, {DeliveredAt: &Delivery{Partition: 1}}}
+	all := []Message{full, {}, {DeliveredAt: &Delivery{Partition: 1}}, {Check: &Heard{}}, {Check: &Heard{Error: "e"}}}
 	for i := range parts.NumField() { // one member at a time
 		var m Message
 		reflect.ValueOf(&m).Elem().Field(i).Set(parts.Field(i))

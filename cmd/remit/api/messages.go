@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -33,6 +32,8 @@ type Messages struct {
 	Registry *registry.Registry
 	Topics   *Topics // which makes those that are written to
 	Views    *projections.Views
+	// Answering is at how many addresses a producer can be asked that are not known to fail. Without it all are taken to answer.
+	Answering func(producer string) int
 }
 
 // Routes returns them.
@@ -42,116 +43,11 @@ func (m *Messages) Routes() []Route {
 		{Method: "POST", Pattern: "/v1/topics/{topic}/messages:batch", Name: "createMessages", Handler: m.createBatch, Streams: true},
 		{Method: "POST", Pattern: "/v1/messages/{id}/commit", Name: "commitMessage", Handler: m.settle(broker.InputCommit)},
 		{Method: "POST", Pattern: "/v1/messages/{id}/rollback", Name: "rollbackMessage", Handler: m.settle(broker.InputRollback)},
+		{Method: "POST", Pattern: "/v1/messages/{id}/check", Name: "checkMessage", Handler: m.check},
+		{Method: "POST", Pattern: "/v1/messages/{id}/resume", Name: "resumeMessage", Handler: m.resume},
 		{Method: "GET", Pattern: "/v1/messages/{id}", Name: "getMessage", Handler: m.get},
 		{Method: "GET", Pattern: "/v1/messages", Name: "listMessages", Handler: m.list},
 	}
-}
-
-// Message is a message as it is answered.
-type Message struct {
-	ID       log.ID `json:"id"`
-	Name     string `json:"name,omitzero"` // the event's source and id
-	Topic    string `json:"topic"`
-	Producer string `json:"producer,omitzero"`
-	Key      string `json:"key"`
-	State    string `json:"state"`
-	// Event is the CloudEvent as it is, or will be, delivered. Answers of decisions leave it out, and the history.
-	Event       jsontext.Value `json:"event,omitzero"`
-	Checks      int            `json:"checks"`
-	NextCheckAt Time           `json:"nextCheckAt,omitzero"`
-	Unreachable bool           `json:"unreachable"`
-	Stuck       bool           `json:"stuck"`
-	DecidedBy   string         `json:"decidedBy,omitzero"`
-	Reason      string         `json:"reason,omitzero"`
-	PreparedAt  Time           `json:"preparedAt"`
-	DecidedAt   Time           `json:"decidedAt,omitzero"`
-	DeliverAt   Time           `json:"deliverAt,omitzero"` // when it was asked to be delivered
-	// DeliveredAt is where it stands on its topic; the offset is known a moment after the partition.
-	DeliveredAt *Delivery `json:"deliveredAt,omitzero"`
-	History     []Step    `json:"history,omitempty"`
-}
-
-// Delivery is where a message stands on its topic.
-type Delivery struct {
-	Partition int32       `json:"partition"`
-	Offset    *log.Offset `json:"offset,omitzero"`
-}
-
-// Step is one event of a history.
-type Step struct {
-	At     Time   `json:"at"`
-	Type   string `json:"type"`
-	By     string `json:"by,omitzero"`
-	Detail string `json:"detail,omitzero"`
-}
-
-// AppendJSON appends what json.Marshal would write, but for white space in the data of the event.
-func (m Message) AppendJSON(b []byte) []byte {
-	b = append(append(append(b, `{"id":"`...), m.ID.String()...), '"')
-	b = appendMember(b, "name", m.Name)
-	b = appendAlways(b, "topic", m.Topic)
-	b = appendMember(b, "producer", m.Producer)
-	b = appendAlways(b, "key", m.Key)
-	b = appendAlways(b, "state", m.State)
-	if len(m.Event) > 0 {
-		b = appendLine(append(b, `,"event":`...), m.Event)
-	}
-	b = strconv.AppendInt(append(b, `,"checks":`...), int64(m.Checks), 10)
-	b = appendTime(b, "nextCheckAt", m.NextCheckAt)
-	b = strconv.AppendBool(append(b, `,"unreachable":`...), m.Unreachable)
-	b = strconv.AppendBool(append(b, `,"stuck":`...), m.Stuck)
-	b = appendMember(b, "decidedBy", m.DecidedBy)
-	b = appendMember(b, "reason", m.Reason)
-	b = appendInstant(append(b, `,"preparedAt":`...), m.PreparedAt)
-	b = appendTime(b, "decidedAt", m.DecidedAt)
-	b = appendTime(b, "deliverAt", m.DeliverAt)
-	if at := m.DeliveredAt; at != nil {
-		b = strconv.AppendInt(append(b, `,"deliveredAt":{"partition":`...), int64(at.Partition), 10)
-		if at.Offset != nil {
-			b = strconv.AppendInt(append(b, `,"offset":`...), int64(*at.Offset), 10)
-		}
-		b = append(b, '}')
-	}
-	for i := range m.History {
-		if i == 0 {
-			b = append(b, `,"history":[`...)
-		} else {
-			b = append(b, ',')
-		}
-		b = m.History[i].AppendJSON(b)
-	}
-	if len(m.History) > 0 {
-		b = append(b, ']')
-	}
-	return append(b, '}')
-}
-
-// AppendJSON appends what json.Marshal would write.
-func (s Step) AppendJSON(b []byte) []byte {
-	b = appendInstant(append(b, `{"at":`...), s.At)
-	b = appendAlways(b, "type", s.Type)
-	b = appendMember(b, "by", s.By)
-	b = appendMember(b, "detail", s.Detail)
-	return append(b, '}')
-}
-
-// newMessage is a message as the core has it.
-func newMessage(id log.ID, m broker.Message) Message {
-	answer := Message{
-		ID: id, Topic: m.Topic, Producer: m.Producer, Key: m.Key, State: m.State.String(), DecidedBy: m.By, Reason: m.Reason,
-		PreparedAt: timeOf(m.PreparedMs), DecidedAt: timeOf(m.DecidedMs), DeliverAt: timeOf(m.DeliverAtMs),
-	}
-	if m.DeliverAfterMs > 0 && m.DecidedMs > 0 {
-		answer.DeliverAt = timeOf(max(m.DeliverAtMs, m.DecidedMs+m.DeliverAfterMs))
-	}
-	return answer
-}
-
-func timeOf(ms int64) Time {
-	if ms == 0 {
-		return Time{}
-	}
-	return Time(time.UnixMilli(ms).UTC())
 }
 
 // half is a half message that is asked for, checked as far as that goes without state.
@@ -160,9 +56,9 @@ type half struct {
 	event    log.Event
 }
 
-// newHalf takes the options off an event and checks the rest.
-func newHalf(topic, producer string, e log.Event) (half, error) {
-	h := half{prepared: broker.Prepared{Topic: topic, Producer: producer}}
+// half takes the options off an event and checks the rest.
+func (m *Messages) half(topic, producer string, e log.Event) (half, error) {
+	h := half{prepared: broker.Prepared{Topic: topic, Producer: producer, Schedule: m.schedule(producer)}}
 	if err := h.takeOptions(&e); err != nil {
 		return h, err
 	}
@@ -358,7 +254,7 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 	if len(events) != 1 {
 		return NewProblem(CodeUnsupportedMediaType, "a message is one event, in binary or structured mode; send many to …/messages:batch, a line each")
 	}
-	h, err := newHalf(topic, producer, events[0])
+	h, err := m.half(topic, producer, events[0])
 	if err != nil {
 		return err
 	}
@@ -373,7 +269,7 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 		if res.err != nil {
 			return res.err
 		}
-		status, message := res.message.answer()
+		status, message := m.prepared(res.message)
 		if res.message.Replayed {
 			w.Header().Set(ReplayedHeader, "true")
 		}
@@ -392,9 +288,9 @@ type prepared struct {
 	position log.Position
 }
 
-// answer is how a half message is answered where it was asked for. What became of one that has ended is a matter of the view.
-func (p prepared) answer() (int, Message) {
-	message := newMessage(p.ID, p.Message)
+// prepared is how a half message is answered where it was asked for. What became of one that has ended is a matter of the view.
+func (m *Messages) prepared(p prepared) (int, Message) {
+	message := m.show(p.ID, p.Message)
 	message.Name, message.Event = p.name, p.event
 	if p.Message.State.Final() {
 		return http.StatusOK, message
@@ -541,36 +437,47 @@ func unknownMessage(id log.ID) *Problem {
 // settle returns the call that commits, or the one that rolls back.
 func (m *Messages) settle(input broker.Input) Handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		id, err := messageOf(r)
+		d, err := decisionOf(w, r)
 		if err != nil {
 			return err
 		}
-		if err := ParseQuery(r).Done(); err != nil {
-			return err
-		}
-		var body struct {
-			Reason string `json:"reason,omitzero"`
-		}
-		if err := DecodeOptional(w, r, &body); err != nil {
-			return err
-		}
-		if err := checkReason(body.Reason); err != nil {
-			return err
-		}
-		res, err := m.Node.Do(r.Context(), m.Node.PartitionOfID(id), broker.Settle{Broker: m.Broker, ID: id, Input: input, Reason: body.Reason})
-		if err != nil {
-			return settleProblem(id, err)
-		}
-		SetPosition(w, res.Position())
-		outcome := res.Answer.(broker.Outcome)
-		if outcome.Conflict {
-			return decidedOtherwise(outcome)
-		}
-		if outcome.Replayed {
-			w.Header().Set(ReplayedHeader, "true")
-		}
-		return WriteJSON(w, http.StatusOK, newMessage(id, outcome.Message))
+		return m.do(w, r, d.ID, broker.Settle{Broker: m.Broker, ID: d.ID, Input: input, By: d.By, Reason: d.Reason})
 	}
+}
+
+// do has a message's partition decide a command, and answers how the message stands then.
+func (m *Messages) do(w http.ResponseWriter, r *http.Request, id log.ID, c fold.Command) error {
+	res, err := m.Node.Do(r.Context(), m.Node.PartitionOfID(id), c)
+	if err != nil {
+		return settleProblem(id, err)
+	}
+	SetPosition(w, res.Position())
+	outcome := res.Answer.(broker.Outcome)
+	if outcome.Conflict {
+		return m.decidedOtherwise(outcome)
+	}
+	if outcome.Replayed {
+		w.Header().Set(ReplayedHeader, "true")
+	}
+	return WriteJSON(w, http.StatusOK, m.show(id, outcome.Message))
+}
+
+// decisionOf reads what every call about one message has: the id, and why. Who calls is not known without access set up.
+func decisionOf(w http.ResponseWriter, r *http.Request) (d broker.Decision, err error) {
+	if d.ID, err = messageOf(r); err != nil {
+		return d, err
+	}
+	if err := ParseQuery(r).Done(); err != nil {
+		return d, err
+	}
+	var body struct {
+		Reason string `json:"reason,omitzero"`
+	}
+	if err := DecodeOptional(w, r, &body); err != nil {
+		return d, err
+	}
+	d.Reason = body.Reason
+	return d, checkReason(body.Reason)
 }
 
 func checkReason(reason string) error {
@@ -591,9 +498,9 @@ func settleProblem(id log.ID, err error) error {
 }
 
 // decidedOtherwise is the answer to a decision that contradicts the one that stands (D2).
-func decidedOtherwise(o broker.Outcome) *Problem {
+func (m *Messages) decidedOtherwise(o broker.Outcome) *Problem {
 	state := o.Message.State.String()
-	return NewProblem(CodeAlreadyDecided, "message %s is %s, and that stands", o.ID, state).With("recorded", state).With("message", newMessage(o.ID, o.Message))
+	return NewProblem(CodeAlreadyDecided, "message %s is %s, and that stands", o.ID, state).With("recorded", state).With("message", m.show(o.ID, o.Message))
 }
 
 func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {
@@ -609,70 +516,39 @@ func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	row, plain, at, ok, err := m.find(id)
+	open := plain && !row.State.Final()
 	switch {
 	case err != nil:
 		return err
 	case !ok:
 		return unknownMessage(id)
-	case plain && !row.State.Final():
-		message, err := openMessage(id, row)
-		if err != nil {
-			return err
-		}
-		SetPosition(w, at)
-		return WriteJSON(w, http.StatusOK, m.reached(message))
+	case open && row.Steps == 0 && row.Conflicts == 0:
+		return m.answerOpen(w, id, row, at)
 	}
+	// What was done to it, beside being decided, is in the view alone.
 	if err := rd.from(w, r, m.Views, transactions.Name, at); err != nil {
 		return err
 	}
 	found, ok, err := m.Views.Transactions.Message(r.Context(), id)
+	switch {
+	case err != nil:
+		return err
+	case open && (!ok || rd.behind != nil): // its history is not whole then
+		return m.answerOpen(w, id, row, at)
+	case !ok || rd.behind != nil && found.State == broker.StatePrepared.String():
+		return rd.missing(unknownMessage(id))
+	}
+	return WriteJSON(w, http.StatusOK, m.viewed(found))
+}
+
+// answerOpen answers with a message as the core has it.
+func (m *Messages) answerOpen(w http.ResponseWriter, id log.ID, row broker.Message, at log.Position) error {
+	message, err := m.open(id, row)
 	if err != nil {
 		return err
 	}
-	if !ok || rd.behind != nil && found.State == broker.StatePrepared.String() {
-		return rd.missing(unknownMessage(id))
-	}
-	return WriteJSON(w, http.StatusOK, m.reached(viewedMessage(found)))
-}
-
-// openMessage is a message as the core has it, with all that can be said of it.
-func openMessage(id log.ID, row broker.Message) (Message, error) {
-	message := newMessage(id, row)
-	e, err := log.ParseStructured(row.Event)
-	if err != nil {
-		return message, fmt.Errorf("api: message %s: %w", id, err)
-	}
-	message.Name, message.Event, message.History = nameOf(&e), row.Event, openHistory(row)
-	return message, nil
-}
-
-// openHistory is the history of a message that has not ended.
-func openHistory(row broker.Message) []Step {
-	history := []Step{{At: timeOf(row.PreparedMs), Type: broker.Prepared{}.EventType(), By: row.Producer}}
-	if row.DecidedMs > 0 {
-		history = append(history, Step{At: timeOf(row.DecidedMs), Type: broker.Committed{}.EventType(), By: row.By, Detail: row.Reason})
-	}
-	return history
-}
-
-func viewedMessage(x transactions.Message) Message {
-	return Message{
-		ID: x.ID, Name: x.Name, Topic: x.Topic, Producer: x.Producer, Key: x.Key, State: x.State, Event: x.Event,
-		DecidedBy: x.DecidedBy, Reason: x.Reason, PreparedAt: Time(x.PreparedAt), DecidedAt: Time(x.DecidedAt), DeliverAt: Time(x.DeliverAt),
-		DeliveredAt: delivery(x.DeliveredAt), History: steps(x.History),
-	}
-}
-
-// reached says of a message that has not ended whether its producer can be asked: one that is not registered cannot, and of an undecided
-// message neither can one that has no address.
-func (m *Messages) reached(x Message) Message {
-	undecided := x.State == broker.StatePrepared.String() || x.State == broker.StateParked.String()
-	if x.Producer == "" || !undecided && x.State != broker.StateCommitted.String() {
-		return x
-	}
-	p, ok := m.Registry.Producer(x.Producer)
-	x.Unreachable = !ok || undecided && p.Check.URL == "" && len(m.Registry.Instances(x.Producer)) == 0
-	return x
+	SetPosition(w, at)
+	return WriteJSON(w, http.StatusOK, message)
 }
 
 func (m *Messages) list(w http.ResponseWriter, r *http.Request) error {
@@ -683,10 +559,16 @@ func (m *Messages) list(w http.ResponseWriter, r *http.Request) error {
 		Producer: q.String("producer"), Topic: q.String("topic"), Key: q.String("key"), Source: q.String("source"),
 		EventID: q.String("eventId"), Subject: q.String("subject"), Range: rangeOf(q),
 	}
+	if stuck := q.OneOf("stuck", "true", "false"); stuck != "" {
+		f.Only = func(id log.ID) bool { return m.stuck(id) == (stuck == "true") }
+		if stuck == "true" && f.State == "" {
+			f.State = broker.StatePrepared.String() // no other is
+		}
+	}
 	page := q.Page()
 	if err := rd.from(w, r, m.Views, transactions.Name, nil); err != nil {
 		return err
 	}
 	found, next, err := m.Views.Transactions.Messages(r.Context(), f, pageOf(page))
-	return listOf(w, q, found, next, err, func(x transactions.Message) Message { return m.reached(viewedMessage(x)) })
+	return listOf(w, q, found, next, err, m.viewed)
 }

@@ -60,7 +60,7 @@ func (b *messageBatch) prepare(l *Line) error {
 	if err != nil {
 		return eventProblem(err)
 	}
-	h, err := newHalf(b.topic, b.producer, e)
+	h, err := b.messages.half(b.topic, b.producer, e)
 	if err != nil {
 		return err
 	}
@@ -71,7 +71,7 @@ func (b *messageBatch) prepare(l *Line) error {
 		}
 		b.note(p.position)
 		l.Replayed = p.Replayed
-		status, message := p.answer()
+		status, message := b.messages.prepared(p)
 		l.Answer(status, message)
 	})
 	return nil
@@ -120,10 +120,10 @@ func (b *messageBatch) decide(l *Line) error {
 		b.note(res.Position())
 		outcome := res.Answer.(broker.Outcome)
 		if outcome.Conflict {
-			l.Fail(decidedOtherwise(outcome))
+			l.Fail(m.decidedOtherwise(outcome))
 			return
 		}
 		l.Replayed = outcome.Replayed
-		l.Answer(http.StatusOK, newMessage(id, outcome.Message))
+		l.Answer(http.StatusOK, m.show(id, outcome.Message))
 	})
 }

@@ -17,6 +17,8 @@ type Nouns struct {
 	Broker   *broker.Broker
 	Payments *payments.Service
 	Views    *projections.Views
+	// Answering is at how many addresses a producer can be asked that are not known to fail.
+	Answering func(producer string) int
 	// AutoCreate makes a topic when something is first written to it.
 	AutoCreate bool
 	// TopicPartitions is how many partitions a topic gets that asks for no number; 0 means log.PartitionsDefault.
@@ -35,7 +37,7 @@ func (n Nouns) Routes() []Route {
 		topics,
 		&Producers{Registry: n.Registry, Node: n.Node},
 		&Subscriptions{Registry: n.Registry, Log: n.Log, Node: n.Node},
-		&Messages{Node: n.Node, Broker: n.Broker, Registry: n.Registry, Topics: topics, Views: n.Views},
+		&Messages{Node: n.Node, Broker: n.Broker, Registry: n.Registry, Topics: topics, Views: n.Views, Answering: n.Answering},
 		&Activities{Views: n.Views, Node: n.Node},
 		&Views{Views: n.Views, Accounts: accounts, Payments: payments},
 		&Stories{Views: n.Views, Node: n.Node},

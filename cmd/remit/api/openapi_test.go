@@ -117,7 +117,7 @@ func TestOpenAPISchemas(t *testing.T) {
 	doc := parseOpenAPI(t)
 	for _, v := range []any{
 		PaymentRequest{}, Payment{}, Refund{}, OpenAccount{}, ChangeAccount{}, Account{}, CashRequest{}, Cash{}, Entry{}, TopicRequest{}, Topic{},
-		TopicEnd{}, EventPlace{}, Published{}, TopicEvents{}, TopicEvent{}, RawRecord{}, Message{}, Delivery{}, Step{}, ProducerRequest{},
+		TopicEnd{}, EventPlace{}, Published{}, TopicEvents{}, TopicEvent{}, RawRecord{}, Message{}, Heard{}, Delivery{}, Step{}, ProducerRequest{},
 		CheckRequest{}, PrecheckRequest{}, ProducerCall{}, Producer{}, ProducerCheck{}, InstanceRequest{}, Instance{}, SubscriptionRequest{}, RetryRequest{},
 		Subscription{}, Retry{}, Activity{}, Action{}, View{}, ViewPartition{}, Record{}, Transaction{},
 		Day{}, Story{}, StoryEvent{}, Build{},

@@ -5,16 +5,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/remitlog/remit/broker"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/log/registry"
-)
-
-// The schedule of back-checks of a producer that gives none.
-const (
-	CheckFirstAfterDefault  = 10 * time.Second
-	CheckIntervalDefault    = 10 * time.Second
-	CheckMaxIntervalDefault = 10 * time.Minute
-	CheckDeadlineDefault    = 24 * time.Hour
 )
 
 // Producers are the calls about producers of half messages, and about their instances.
@@ -135,8 +128,10 @@ func (b *CheckRequest) onto(c *registry.Register) error {
 
 // schedule reads when it is asked.
 func (b *CheckRequest) schedule() (c registry.Check, err error) {
-	first, interval := given(b.FirstAfter, CheckFirstAfterDefault), given(b.Interval, CheckIntervalDefault)
-	longest, deadline := given(b.MaxInterval, max(CheckMaxIntervalDefault, interval)), given(b.Deadline, CheckDeadlineDefault)
+	ms := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+	unsaid := broker.DefaultSchedule
+	first, interval := given(b.FirstAfter, ms(unsaid.FirstAfter)), given(b.Interval, ms(unsaid.Interval))
+	longest, deadline := given(b.MaxInterval, max(ms(unsaid.MaxInterval), interval)), given(b.Deadline, ms(unsaid.Deadline))
 	switch third := first + interval + min(2*interval, longest); {
 	case first < time.Millisecond:
 		return c, invalidField("check.firstAfter", "give at least 1ms")
@@ -150,6 +145,15 @@ func (b *CheckRequest) schedule() (c registry.Check, err error) {
 	return registry.Check{
 		FirstAfter: first.Milliseconds(), Interval: interval.Milliseconds(), MaxInterval: longest.Milliseconds(), Deadline: deadline.Milliseconds(),
 	}, nil
+}
+
+// scheduleOf is how the broker has what is registered; zero where it is the default, which is not written then.
+func scheduleOf(c registry.Check) broker.Schedule {
+	s := broker.Schedule{FirstAfter: c.FirstAfter, Interval: c.Interval, MaxInterval: c.MaxInterval, Deadline: c.Deadline}
+	if s == broker.DefaultSchedule {
+		return broker.Schedule{}
+	}
+	return s
 }
 
 func (b *PrecheckRequest) onto(c *registry.Register) error {

@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"log/slog"
@@ -11,10 +12,13 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/remitlog/remit/broker"
+	"github.com/remitlog/remit/broker/callout"
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
+	"github.com/remitlog/remit/log/registry"
 	"github.com/remitlog/remit/projections"
 )
 
@@ -24,6 +28,7 @@ type world struct {
 	core   *core.Core
 	views  *projections.Views
 	log    *embedded.Log
+	caller *callout.Caller
 	server *httptest.Server
 }
 
@@ -37,12 +42,29 @@ func newWorldOn(t testing.TB, fs vfs.FS, dir string) *world {
 // newWorldOver has the core write to what over makes of the log.
 func newWorldOver(t testing.TB, fs vfs.FS, dir string, over func(log.Log) log.Log) *world {
 	t.Helper()
+	w := newWorldIn(t, fs, dir, over, callout.Options{AllowLoopback: true})
+	w.server.Start()
+	t.Cleanup(w.close)
+	return w
+}
+
+// newWorldIn has producers asked as calls say. Its server is not started.
+func newWorldIn(t testing.TB, fs vfs.FS, dir string, over func(log.Log) log.Log, calls callout.Options) *world {
+	t.Helper()
 	fatal := func(err error) { t.Errorf("fatal: %v", err) }
 	l, err := embedded.Open(embedded.Options{Dir: fs.PathJoin(dir, "log"), FS: fs, Fatal: fatal})
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := core.Open(t.Context(), core.Options{Log: over(l), Dir: dir, FS: fs, Partitions: 4, Fatal: fatal})
+	caller, err := callout.New(calls)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var asker *broker.Producers
+	c, err := core.Open(t.Context(), core.Options{Log: over(l), Dir: dir, FS: fs, Partitions: 4, Fatal: fatal, Asker: func(r *registry.Registry) broker.Asker {
+		asker = broker.NewProducers(r, caller, broker.ProducersListener{})
+		return asker
+	}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,14 +72,12 @@ func newWorldOver(t testing.TB, fs vfs.FS, dir string, over func(log.Log) log.Lo
 	if err != nil {
 		t.Fatal(err)
 	}
-	nouns := api.Nouns{Log: l, Node: c.Node, Registry: c.Registry, Broker: c.Broker, Payments: c.Payments, Views: v, TopicPartitions: 2}
+	nouns := api.Nouns{Log: l, Node: c.Node, Registry: c.Registry, Broker: c.Broker, Payments: c.Payments, Views: v, TopicPartitions: 2, Answering: asker.Answering}
 	s, err := api.New(api.Options{Routes: nouns.Routes(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &world{t, c, v, l, httptest.NewServer(s)}
-	t.Cleanup(w.close)
-	return w
+	return &world{t, c, v, l, caller, httptest.NewUnstartedServer(s)}
 }
 
 func (w *world) close() {
@@ -68,6 +88,9 @@ func (w *world) close() {
 	if err := w.core.Close(); err != nil {
 		w.t.Error(err)
 	}
+	ctx, cut := context.WithCancel(context.Background())
+	cut() // what is still asked is not waited for
+	_ = w.caller.Close(ctx)
 	if err := w.log.Close(); err != nil {
 		w.t.Error(err)
 	}
