@@ -83,9 +83,10 @@ func New[T any](db Database[T], o Options) (*Producer[T], error) {
 		return nil, errors.New("producer: there is no Database; SQL or PGX makes one")
 	}
 	p := &Producer[T]{
-		opts: o, db: db, texts: sqltx.In(dialects, db.Dialect()), remit: client{&o}, under: underway{ends: map[log.ID]chan struct{}{}},
+		opts: o, db: db, texts: sqltx.In(dialects, db.Dialect()), under: underway{ends: map[log.ID]chan struct{}{}},
 		closing: make(chan struct{}), places: make(chan struct{}, o.ConfirmsMax),
 	}
+	p.remit = client{&p.opts}
 	p.stop, p.giveUp = context.WithCancel(context.Background())
 	return p, nil
 }
@@ -182,17 +183,16 @@ func newHalf(m Message) (half, error) {
 	if err != nil {
 		return half{}, fmt.Errorf("producer: topic %q: %w", m.Topic, err)
 	}
-	h := half{topic: m.Topic, event: e, key: eventKey(m.Topic, &e)}
+	if e.Key == "" {
+		e.Key = e.ID
+	}
+	h := half{id: log.NewID(time.Now(), e.Key), topic: m.Topic, event: e, key: eventKey(m.Topic, &e)}
 	if _, given := e.Extensions[optionID]; given {
 		return h, h.error(fmt.Errorf("the extension %s is the producer's to set: an id is one Send's alone", optionID))
 	}
 	if m.Topic == "" {
 		return h, h.error(errors.New("the topic is missing"))
 	}
-	if e.Key == "" {
-		e.Key = e.ID
-	}
-	h.id = log.NewID(time.Now(), e.Key)
 	stored := e
 	stored.Extensions = map[string]any{optionID: h.id.String()}
 	for name, value := range e.Extensions {

@@ -680,6 +680,26 @@ func TestLostAnswers(t *testing.T) {
 	}
 }
 
+// TestDecidedBefore: a message that was rolled back while the answer to its storing was lost is not begun, whoever has done it.
+func TestDecidedBefore(t *testing.T) {
+	s := onSQLite(t)
+	first := true
+	s.options.Client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		resp, err := s.remit.Client().Transport.RoundTrip(r)
+		if strings.HasSuffix(r.URL.Path, "/messages") && first {
+			first = false
+			s.remit.Decide(last(s).ID, "rollback") // a person
+			return nil, producertest.ErrLost
+		}
+		return resp, err
+	})
+	err := s.producer().Send(t.Context(), "orders", placed("1"), func(*sql.Tx) error { t.Error("it was begun"); return nil })
+	if !errors.Is(err, producer.ErrRolledBack) {
+		t.Error(err)
+	}
+	s.wantOrders()
+}
+
 // doubtful is a database that is lost at COMMIT.
 type doubtful struct {
 	producer.Database[*sql.Tx]

@@ -142,27 +142,34 @@ func (c client) prepare(ctx context.Context, h half) error {
 		contentType: log.StructuredContentType, body: h.body,
 		want: []int{http.StatusCreated, http.StatusAccepted, http.StatusOK}, // the latter two if an answer was lost
 	}
-	return c.message(ctx, c.again, h.id, r)
+	state, err := c.message(ctx, c.again, h.id, r)
+	if err == nil && state == stateRolledBack { // the answer that was lost came long ago
+		return ErrRolledBack
+	}
+	return err
 }
+
+const stateRolledBack = "rolledback"
 
 // decide tells remit, once, what became of a local transaction.
 func (c client) decide(ctx context.Context, id log.ID, v Verdict) error {
-	return c.message(ctx, c.do, id, request{
+	_, err := c.message(ctx, c.do, id, request{
 		method: http.MethodPost, path: "/v1/messages/" + id.String() + "/" + string(v), want: []int{http.StatusOK},
 	})
+	return err
 }
 
-// message makes a call that is answered with a message. An answer that has not its id comes from somebody else.
-func (c client) message(ctx context.Context, call func(context.Context, request) (http.Header, error), id log.ID, r request) error {
+// message makes a call that is answered with a message, and returns its state. An answer that has not its id comes from somebody else.
+func (c client) message(ctx context.Context, call func(context.Context, request) (http.Header, error), id log.ID, r request) (state string, err error) {
 	var got answered
 	r.into = &got
 	if _, err := call(ctx, r); err != nil {
-		return err
+		return "", err
 	}
 	if got.ID != id {
-		return &AnswerError{Call: r.String(), Status: http.StatusOK, Detail: "it is not remit's: it has not the message's id"}
+		return "", &AnswerError{Call: r.String(), Status: http.StatusOK, Detail: "it is not remit's: it has not the message's id"}
 	}
-	return nil
+	return got.State, nil
 }
 
 // decided reports whether every message of the producer from before a time is: nil, an *UndecidedError, or that it could not be asked.
