@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,41 +15,14 @@ import (
 
 	"github.com/remitlog/remit/consumers"
 	"github.com/remitlog/remit/consumers/dbtest"
+	"github.com/remitlog/remit/docs/docstest"
 )
 
-func page(t *testing.T) string {
-	t.Helper()
-	b, err := os.ReadFile("../docs/consumers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// program builds the service of docs/consumers.md.
-func program(t *testing.T) (binary string) {
-	t.Helper()
-	_, text, ok := strings.Cut(page(t), "```go\n")
-	text, _, closed := strings.Cut(text, "```")
-	if !ok || !closed {
-		t.Fatal("there is no program on the page")
-	}
-	dir := t.TempDir()
-	file, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "turnover")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"gofmt", "-l", file}, {"go", "vet", file}, {"go", "build", "-o", binary, file}} {
-		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil || len(out) > 0 {
-			t.Fatalf("%s: %v\n%s", args, err, out)
-		}
-	}
-	return binary
-}
+const page = "../docs/consumers.md"
 
 // TestPage: the service of docs/consumers.md compiles, and reads what remit tells of its payments.
 func TestPage(t *testing.T) {
-	binary, dsn, server := program(t), dbtest.PostgreSQL(t), startRemit(t)
+	binary, dsn, server := docstest.Program(t, docstest.Page(t, page)), dbtest.PostgreSQL(t), startRemit(t)
 	for _, call := range []struct{ method, path, body string }{
 		{"PUT", "/v1/accounts/alice", `{"currency":"EUR"}`},
 		{"PUT", "/v1/accounts/bakery", `{"currency":"EUR"}`},
@@ -108,20 +79,12 @@ func TestPage(t *testing.T) {
 
 // TestPageLimits: the limits that the page names are the defaults.
 func TestPageLimits(t *testing.T) {
-	said := map[string]string{}
-	for _, m := range regexp.MustCompile("`([A-Za-z]+Max)` ([0-9,]+( s| minute| MiB| KiB)?)").FindAllStringSubmatch(page(t), -1) {
-		said[m[1]] = strings.ReplaceAll(m[2], ",", "")
-	}
 	var o consumers.Options
 	o.EnsureDefaults()
-	for name, want := range map[string]string{
+	docstest.Limits(t, docstest.Page(t, page), map[string]string{
 		"WorkersMax": strconv.Itoa(o.WorkersMax), "HeldMax": strconv.Itoa(o.HeldMax), "AheadMax": strconv.Itoa(o.AheadMax),
 		"HeldBytesMax": fmt.Sprint(o.HeldBytesMax>>20, " MiB"), "AttemptsMax": strconv.Itoa(o.AttemptsMax),
 		"AttemptMax": fmt.Sprint(o.AttemptMax.Minutes(), " minute"), "BackoffMax": fmt.Sprint(o.BackoffMax.Seconds(), " s"),
 		"DrainMax": fmt.Sprint(o.DrainMax.Seconds(), " s"), "ReasonMax": fmt.Sprint(consumers.ReasonMax>>10, " KiB"),
-	} {
-		if said[name] != want {
-			t.Errorf("the page says that %s is %q; it is %q", name, said[name], want)
-		}
-	}
+	})
 }

@@ -130,7 +130,7 @@ func SQL(tx interface {
 }
 
 // PGX adapts a pgx.Tx (or a *pgx.Conn, or a *pgxpool.Pool for Forget). Tag is pgx's CommandTag, which the compiler finds.
-func PGX[Tag interface{ RowsAffected() int64 }](tx interface {
+func PGX[Tag sqltx.PGXTag](tx interface {
 	Exec(ctx context.Context, statement string, args ...any) (Tag, error)
 }) Tx {
 	return sqltx.PGX(tx)

@@ -6,8 +6,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,41 +15,14 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/remitlog/remit/broker/producer"
+	"github.com/remitlog/remit/docs/docstest"
 )
 
-func page(t *testing.T) string {
-	t.Helper()
-	b, err := os.ReadFile("../../docs/producers.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(b)
-}
-
-// program builds the service of docs/producers.md.
-func program(t *testing.T) (binary string) {
-	t.Helper()
-	_, text, ok := strings.Cut(page(t), "```go\n")
-	text, _, closed := strings.Cut(text, "```")
-	if !ok || !closed {
-		t.Fatal("there is no program on the page")
-	}
-	dir := t.TempDir()
-	file, binary := filepath.Join(dir, "main.go"), filepath.Join(dir, "shop")
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"gofmt", "-l", file}, {"go", "vet", file}, {"go", "build", "-o", binary, file}} {
-		if out, err := exec.CommandContext(t.Context(), args[0], args[1:]...).CombinedOutput(); err != nil || len(out) > 0 {
-			t.Fatalf("%s: %v\n%s", args, err, out)
-		}
-	}
-	return binary
-}
+const page = "../../docs/producers.md"
 
 // TestPage: the service of docs/producers.md compiles, takes an order once, tells of it, and answers remit, which has not heard, after kill -9.
 func TestPage(t *testing.T) {
-	binary, d := program(t), newDies(t)
+	binary, d := docstest.Program(t, docstest.Page(t, page)), newDies(t)
 	start := func() (stop func(os.Signal)) {
 		t.Helper()
 		cmd := exec.Command(binary)
@@ -147,20 +118,12 @@ func (d *dies) prepare(event string) (id string) {
 
 // TestPageLimits: the limits that the page names are the defaults.
 func TestPageLimits(t *testing.T) {
-	said := map[string]string{}
-	for _, m := range regexp.MustCompile("`([A-Za-z]+Max)` ([0-9,]+( s| minute| MiB| KiB)?)").FindAllStringSubmatch(page(t), -1) {
-		said[m[1]] = strings.ReplaceAll(m[2], ",", "")
-	}
 	var o producer.Options
 	o.EnsureDefaults()
-	for name, want := range map[string]string{
+	docstest.Limits(t, docstest.Page(t, page), map[string]string{
 		"MessagesMax": strconv.Itoa(producer.MessagesMax), "CallMax": fmt.Sprint(o.CallMax.Seconds(), " s"), "AttemptsMax": strconv.Itoa(o.AttemptsMax),
 		"BackoffMax": fmt.Sprint(o.BackoffMax.Seconds(), " s"), "ConfirmsMax": strconv.Itoa(o.ConfirmsMax),
 		"ConfirmAttemptsMax": strconv.Itoa(o.ConfirmAttemptsMax), "SettleMax": fmt.Sprint(o.SettleMax.Seconds(), " s"),
 		"CheckMax": fmt.Sprint(o.CheckMax.Seconds(), " s"), "CheckBodyMax": fmt.Sprint(producer.CheckBodyMax>>20, " MiB"),
-	} {
-		if said[name] != want {
-			t.Errorf("the page says that %s is %q; it is %q", name, said[name], want)
-		}
-	}
+	})
 }

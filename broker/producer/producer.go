@@ -28,28 +28,10 @@ const (
 type Database[T any] = sqltx.Database[T]
 
 // SQL adapts a *sql.DB, of any driver. For another isolation than the database's own, wrap it: its BeginTx is called without options.
-func SQL(db interface {
-	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
-	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}, d Dialect) Database[*sql.Tx] {
-	return sqltx.DB(db, d)
-}
+func SQL(db sqltx.Conns, d Dialect) Database[*sql.Tx] { return sqltx.DB(db, d) }
 
-// PGX adapts a *pgxpool.Pool. T is pgx.Tx; the compiler finds it, Tag and Row. For another isolation wrap it: its Begin is called.
-func PGX[
-	T interface {
-		Exec(ctx context.Context, statement string, args ...any) (Tag, error)
-		Commit(context.Context) error
-		Rollback(context.Context) error
-	},
-	Tag interface{ RowsAffected() int64 },
-	Row interface{ Scan(to ...any) error },
-](pool interface {
-	Begin(context.Context) (T, error)
-	Exec(ctx context.Context, statement string, args ...any) (Tag, error)
-	QueryRow(ctx context.Context, query string, args ...any) Row
-}) Database[T] {
+// PGX adapts a *pgxpool.Pool. T is pgx.Tx; the compiler finds it, Tag and R. For another isolation wrap it: its Begin is called.
+func PGX[T sqltx.PGXTx[Tag], Tag sqltx.PGXTag, R sqltx.Row](pool sqltx.PGXPool[T, Tag, R]) Database[T] {
 	return sqltx.Pool(pool)
 }
 

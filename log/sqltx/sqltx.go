@@ -70,7 +70,7 @@ func SQL(tx interface {
 }
 
 // PGX adapts a pgx.Tx, a *pgx.Conn or a *pgxpool.Pool. Tag is pgx's CommandTag, which the compiler finds.
-func PGX[Tag interface{ RowsAffected() int64 }](tx interface {
+func PGX[Tag PGXTag](tx interface {
 	Exec(ctx context.Context, statement string, args ...any) (Tag, error)
 }) Tx {
 	return execer{PostgreSQL, func(ctx context.Context, statement string, args ...any) (int64, error) {
@@ -94,15 +94,18 @@ func (e execer) Exec(ctx context.Context, statement string, args ...any) (int64,
 	return e.exec(ctx, statement, args...)
 }
 
-// DB adapts a *sql.DB. For another isolation, wrap it: its BeginTx is called without options.
-func DB(db interface {
+// Conns is what is used of a *sql.DB.
+type Conns interface {
 	BeginTx(ctx context.Context, opts *sql.TxOptions) (*sql.Tx, error)
 	ExecContext(ctx context.Context, statement string, args ...any) (sql.Result, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-}, d Dialect) Database[*sql.Tx] {
+}
+
+// DB adapts a *sql.DB. For another isolation, wrap it: its BeginTx is called without options.
+func DB(db Conns, d Dialect) Database[*sql.Tx] {
 	return database[*sql.Tx]{
 		Tx: SQL(db, d),
-		row: func(ctx context.Context, query string, args []any) row {
+		row: func(ctx context.Context, query string, args []any) Row {
 			return db.QueryRowContext(ctx, query, args...)
 		},
 		begin: func(ctx context.Context) (Transaction[*sql.Tx], error) {
@@ -118,24 +121,29 @@ func DB(db interface {
 	}
 }
 
-// Pool adapts a *pgxpool.Pool. T is pgx.Tx, Tag its CommandTag and Row its Row, which the compiler finds. For another isolation, wrap it: its
-// Begin is called.
-func Pool[
-	T interface {
+// Row is one that was queried.
+type Row interface{ Scan(to ...any) error }
+
+// PGXTag, PGXTx and PGXPool are what is used of pgx's CommandTag, Tx and *pgxpool.Pool.
+type (
+	PGXTag            interface{ RowsAffected() int64 }
+	PGXTx[Tag PGXTag] interface {
 		Exec(ctx context.Context, statement string, args ...any) (Tag, error)
 		Commit(context.Context) error
 		Rollback(context.Context) error
-	},
-	Tag interface{ RowsAffected() int64 },
-	Row interface{ Scan(to ...any) error },
-](pool interface {
-	Begin(context.Context) (T, error)
-	Exec(ctx context.Context, statement string, args ...any) (Tag, error)
-	QueryRow(ctx context.Context, query string, args ...any) Row
-}) Database[T] {
+	}
+	PGXPool[T PGXTx[Tag], Tag PGXTag, R Row] interface {
+		Begin(context.Context) (T, error)
+		Exec(ctx context.Context, statement string, args ...any) (Tag, error)
+		QueryRow(ctx context.Context, query string, args ...any) R
+	}
+)
+
+// Pool adapts a *pgxpool.Pool. The compiler finds T, Tag and R. For another isolation, wrap it: its Begin is called.
+func Pool[T PGXTx[Tag], Tag PGXTag, R Row](pool PGXPool[T, Tag, R]) Database[T] {
 	return database[T]{
 		Tx:  PGX(pool),
-		row: func(ctx context.Context, query string, args []any) row { return pool.QueryRow(ctx, query, args...) },
+		row: func(ctx context.Context, query string, args []any) Row { return pool.QueryRow(ctx, query, args...) },
 		begin: func(ctx context.Context) (Transaction[T], error) {
 			tx, err := pool.Begin(ctx)
 			if err != nil {
@@ -146,12 +154,10 @@ func Pool[
 	}
 }
 
-type row interface{ Scan(to ...any) error }
-
 // database is a Database of what it begins and asks with.
 type database[T any] struct {
 	Tx
-	row   func(ctx context.Context, query string, args []any) row
+	row   func(ctx context.Context, query string, args []any) Row
 	begin func(context.Context) (Transaction[T], error)
 }
 
