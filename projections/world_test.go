@@ -470,7 +470,7 @@ func TestQueriesOfAccounts(t *testing.T) {
 	}
 	entries := every(t, func(page lists.Page) ([]ent, []byte, error) { return v.Entries("alice", lists.Range{}, page) })
 	got := listed(entries, func(e ent) string { return fmt.Sprintf("%s:%s%s:%d", e.Kind, e.Name, e.Counterparty, e.Amount) })
-	if got != "[withdrawal:atm:-50 refund:shop:100 payment:shop:-300 deposit:open:10000]" {
+	if got != "[withdrawal:atm:-50 refund:r1shop:100 payment:p1shop:-300 deposit:open:10000]" {
 		t.Error(got)
 	}
 }

@@ -80,7 +80,7 @@ func tellStory(w io.Writer, s api.Story) error {
 		}
 	}
 	if s.More {
-		_, err := fmt.Fprintln(w, "… and more of the same reference: list them with `remit payments list --reference`")
+		_, err := fmt.Fprintf(w, "… and more of the same reference: list them with `remit payments list --reference %q`\n", plain(s.Of))
 		return err
 	}
 	return nil

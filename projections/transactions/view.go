@@ -148,7 +148,7 @@ type Entry struct {
 	At           time.Time
 	Kind         string // payment, refund, deposit or withdrawal
 	ID           log.ID // of the payment or refund; zero for the others
-	Name         string // of the deposit or withdrawal
+	Name         string // what the caller calls it
 	Counterparty string // the account on the other side; empty for what came from outside, or went there
 	Amount       int64  // minor units; negative: taken
 	Balance      int64  // after it
@@ -487,6 +487,9 @@ func (v *View) Entries(name string, span lists.Range, page lists.Page) (found []
 				Currency: a.Currency,
 			}
 			copy(shown.ID[:], x.ID)
+			if t, ok := s.get(shown.ID); ok { // it is not there yet where the other partition is read further
+				shown.Name = t.Name
+			}
 			return shown, true
 		})
 		return err

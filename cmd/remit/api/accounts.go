@@ -259,12 +259,12 @@ func accountOf(r *http.Request) (string, error) {
 }
 
 func unknownAccount(name string) *Problem {
-	return NewProblem(CodeNotFound, "no account %q; searched all accounts, by name; open it with PUT /v1/accounts/%s", name, name)
+	return NewProblem(CodeNotFound, "no account %q; searched all accounts, by name; open it with `remit accounts open %s` or PUT /v1/accounts/%s", name, name, name)
 }
 
 func accountProblem(name string, err error) error {
 	if e, ok := errors.AsType[*accounts.MismatchError](err); ok {
-		return NewProblem(CodeContentMismatch, "account %q is open with another %s, %s; use another name, or change its credit limit with PATCH", name, e.Field, e.Recorded).
+		return NewProblem(CodeContentMismatch, "account %q was opened with another %s, %s; use another name, or change its credit limit with `remit accounts set` or PATCH", name, e.Field, e.Recorded).
 			With("field", e.Field).With("recorded", e.Recorded)
 	}
 	switch {
@@ -278,7 +278,11 @@ func accountProblem(name string, err error) error {
 
 func cashProblem(name string, ref Ref, side accounts.Side, err error) error {
 	if e, ok := errors.AsType[*accounts.MismatchError](err); ok {
-		return NewProblem(CodeContentMismatch, "%q stands for a deposit or withdrawal of another amount on account %q; use a new id for a new one", ref, name).With("field", e.Field)
+		another := "the other of deposit and withdrawal"
+		if e.Field == "amount" {
+			another = "one of another amount"
+		}
+		return NewProblem(CodeContentMismatch, "%q stands for %s on account %q; use a new id for a new one", ref, another, name).With("field", e.Field)
 	}
 	e, ok := errors.AsType[*accounts.RefusedError](err)
 	if !ok {
@@ -334,9 +338,9 @@ func (a *Accounts) list(w http.ResponseWriter, r *http.Request) error {
 // Entry is one posting on an account.
 type Entry struct {
 	At           Time    `json:"at"`
-	Kind         string  `json:"kind"`          // payment, refund, deposit or withdrawal
-	ID           *log.ID `json:"id,omitzero"`   // of the payment or refund
-	Name         string  `json:"name,omitzero"` // of the deposit or withdrawal
+	Kind         string  `json:"kind"`        // payment, refund, deposit or withdrawal
+	ID           *log.ID `json:"id,omitzero"` // of the payment or refund
+	Name         string  `json:"name,omitzero"`
 	Counterparty string  `json:"counterparty,omitzero"`
 	Amount       string  `json:"amount"`  // negative: taken
 	Balance      string  `json:"balance"` // after it

@@ -128,6 +128,9 @@ func DecodeJSON(data []byte, v any) error {
 	if len(trimmed) == 0 {
 		return NewProblem(CodeInvalidBody, "there is no body; send a JSON object")
 	}
+	if bytes.HasPrefix(trimmed, []byte("\xef\xbb\xbf")) {
+		return NewProblem(CodeInvalidBody, "send it without a byte order mark; this begins with one")
+	}
 	if trimmed[0] != '{' {
 		return NewProblem(CodeInvalidBody, "send a JSON object; this begins with %q", trimmed[:1])
 	}
@@ -187,6 +190,10 @@ func semanticProblem(err *json.SemanticError) *Problem {
 	switch got := kindName(err.JSONKind); {
 	case got != "" && want != "" && got != want:
 		return NewProblem(CodeInvalidField, "%s: give %s, not %s", field, article(want), article(got)).With("field", field)
+	case got == "number" && errors.Is(err.Err, strconv.ErrSyntax):
+		return NewProblem(CodeInvalidField, "%s: give a whole number", field).With("field", field)
+	case got == "number" && errors.Is(err.Err, strconv.ErrRange):
+		return NewProblem(CodeInvalidField, "%s: the number is too large", field).With("field", field)
 	case err.Err != nil:
 		return NewProblem(CodeInvalidField, "%s: %v", field, err.Err).With("field", field)
 	default:

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -240,7 +241,11 @@ func (t *Topics) start(ctx context.Context, at log.Partition, from string, first
 		if log.Offset(n) >= first && log.Offset(n) <= end {
 			return log.Offset(n), nil
 		}
-		return 0, NewProblem(CodeInvalidParameter, "from: offset %d of %s/%d cannot be read; there are %d to %d, and %d is where the next will be", n, at.Topic, at.Index, first, end-1, end).
+		there := fmt.Sprintf("there are %d to %d", first, end-1)
+		if first == end {
+			there = "there are none"
+		}
+		return 0, NewProblem(CodeInvalidParameter, "from: offset %d of %s/%d cannot be read; %s, and %d is where the next will be", n, at.Topic, at.Index, there, end).
 			With("parameter", "from").With("first", int(first)).With("end", int(end))
 	}
 	when, err := ParseTime(from)

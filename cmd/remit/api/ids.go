@@ -32,7 +32,22 @@ func ParseRef(field, s string) (Ref, error) {
 // RequestRef returns the id of a call that creates: the body's, or Idempotency-Key in its
 // place. 400 id_required if there is neither, id_mismatch if they do not agree.
 func RequestRef(r *http.Request, bodyID string) (Ref, error) {
-	return NewRef(r.Header.Get("Idempotency-Key"), bodyID)
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return Ref{}, err
+	}
+	return NewRef(key, bodyID)
+}
+
+// idempotencyKey returns the header, "" if there is none. Two that differ stand for two things, and to take either would be to guess.
+func idempotencyKey(r *http.Request) (string, error) {
+	keys := r.Header.Values("Idempotency-Key")
+	for _, key := range keys {
+		if key != keys[0] {
+			return "", NewProblem(CodeIDMismatch, "Idempotency-Key is there as %q and as %q; send one of them", keys[0], key).With("field", "id")
+		}
+	}
+	return r.Header.Get("Idempotency-Key"), nil
 }
 
 // NewRef is RequestRef for a line of NDJSON, whose idempotencyKey is "". A key in quotes is read as one

@@ -129,7 +129,11 @@ func (p *Payments) create(w http.ResponseWriter, r *http.Request) error {
 	if err := Decode(w, r, &body); err != nil {
 		return err
 	}
-	req, err := body.check(r.Header.Get("Idempotency-Key"))
+	key, err := idempotencyKey(r)
+	if err != nil {
+		return err
+	}
+	req, err := body.check(key)
 	if err != nil {
 		return err
 	}
@@ -191,7 +195,7 @@ func refused(payment Payment) *Problem {
 func refusal(reason, payer, payee string) string {
 	switch accounts.Reason(reason) {
 	case accounts.UnknownAccount:
-		return "there is no account " + payer + ", or no " + payee
+		return "of the accounts " + payer + " and " + payee + " one is not there"
 	case accounts.AccountClosed:
 		return "the account of " + payer + " or of " + payee + " is closed"
 	case accounts.AccountFrozen:
@@ -326,14 +330,29 @@ func (p *Payments) finished(w http.ResponseWriter, id string, held, a payments.A
 		if a.Position != nil {
 			SetPosition(w, a.Position)
 		}
+		if e, ok := errors.AsType[*payments.DecidedError](err); ok {
+			p.recall(&e.Recorded, held.Payment)
+		}
 		return paymentProblem(id, err)
 	}
-	a.Payment.Name, a.Payment.Reference = cmp.Or(a.Payment.Name, held.Payment.Name), cmp.Or(a.Payment.Reference, held.Payment.Reference)
+	p.recall(&a.Payment, held.Payment)
 	if a.Replayed {
 		w.Header().Set(ReplayedHeader, "true")
 	}
 	SetPosition(w, a.Position)
 	return WriteJSON(w, http.StatusOK, newPayment(a.Payment))
+}
+
+// recall adds the name and the reference, which the core does not keep of what has ended: as they were found, or as the view has them. It may
+// not have them yet.
+func (p *Payments) recall(x *payments.Payment, found payments.Payment) {
+	x.Name, x.Reference = cmp.Or(x.Name, found.Name), cmp.Or(x.Reference, found.Reference)
+	if x.Name != "" || x.EndedAt.IsZero() || p.Views == nil {
+		return
+	}
+	if seen, ok, err := p.Views.Transactions.Payment(x.ID); err == nil && ok {
+		x.Name, x.Reference = seen.Name, seen.Reference
+	}
 }
 
 // RefundRequest asks for a refund.

@@ -409,6 +409,22 @@ func TestUnreadBodies(t *testing.T) {
 	}
 }
 
+// TestLoopbackOnly: a call is taken by a name or address of the loopback alone, in whatever letters.
+func TestLoopbackOnly(t *testing.T) {
+	s := newTestServer(t, Options{LoopbackOnly: true})
+	for host, want := range map[string]int{
+		"localhost": 200, "LocalHost:8080": 200, "127.0.0.1": 200, "127.0.0.2:1": 200, "[::1]:8080": 200, "[::1]": 200,
+		"": 403, "remit.example": 403, "localhost.example": 403, "0.0.0.0": 403, "127.0.0.1.example:8080": 403,
+	} {
+		r := httptest.NewRequest("GET", "/livez", nil)
+		r.Host = host
+		w := httptest.NewRecorder()
+		if s.ServeHTTP(w, r); w.Code != want {
+			t.Errorf("%q: %d, want %d", host, w.Code, want)
+		}
+	}
+}
+
 // TestPageTokens: a token goes with its list and its parameters, and with nothing else.
 func TestPageTokens(t *testing.T) {
 	query := func(path string) *Query { return ParseQuery(httptest.NewRequest("GET", path, nil)) }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -113,11 +114,13 @@ func (w *world) call(method, path, body string, head ...string) answer {
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
+	given := http.Header{}
 	for _, line := range head {
 		if name, value, ok := strings.Cut(line, ": "); ok {
-			req.Header.Set(name, value)
+			given.Add(name, value)
 		}
 	}
+	maps.Copy(req.Header, given)
 	resp, err := w.server.Client().Do(req)
 	if err != nil {
 		w.t.Fatal(err)
