@@ -218,7 +218,18 @@ func isUTF8(contentType string) bool {
 func trimJSON(data []byte) []byte { return bytes.Trim(data, " \t\r\n") }
 
 // decoders are kept because a new one is larger than a usual event.
-var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+var decoders = sync.Pool{New: func() any { return new(jsonDecoder) }}
+
+// jsonDecoder is a decoder with what it reads from.
+type jsonDecoder struct {
+	jsontext.Decoder
+	src bytes.Buffer
+}
+
+func (d *jsonDecoder) read(src []byte) {
+	d.src = *bytes.NewBuffer(src)
+	d.Reset(&d.src, decoderOptions)
+}
 
 // Names in the data may repeat: it is the user's own, and goes through unchanged. The
 // attributes are checked by intake.
@@ -282,17 +293,17 @@ func badJSON(err error) error { return bad("", "%v", err) }
 // jsonReader reads events from src.
 type jsonReader struct {
 	src []byte
-	dec *jsontext.Decoder
+	dec *jsonDecoder
 }
 
 func newJSONReader(src []byte) jsonReader {
-	dec := decoders.Get().(*jsontext.Decoder)
-	dec.Reset(bytes.NewBuffer(src), decoderOptions)
+	dec := decoders.Get().(*jsonDecoder)
+	dec.read(src)
 	return jsonReader{src: src, dec: dec}
 }
 
 func (p *jsonReader) close() {
-	p.dec.Reset(bytes.NewBuffer(nil)) // let go of src
+	p.dec.read(nil) // let go of src
 	decoders.Put(p.dec)
 }
 

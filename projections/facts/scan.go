@@ -182,21 +182,32 @@ func (s *scanner) id() log.ID {
 // skip passes over a string, which is all that is not read of these facts.
 func (s *scanner) skip() { s.text() }
 
-var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
+// decoder is one with what it reads from.
+type decoder struct {
+	jsontext.Decoder
+	src bytes.Buffer
+}
+
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
+
+func (d *decoder) read(src []byte) {
+	d.src = *bytes.NewBuffer(src)
+	d.Reset(&d.src)
+}
 
 // value reads a value of any kind, checked as package json would. It is a part of what is scanned.
 func (s *scanner) value() []byte {
 	s.space()
-	dec := decoders.Get().(*jsontext.Decoder)
+	dec := decoders.Get().(*decoder)
 	defer decoders.Put(dec)
-	dec.Reset(bytes.NewBuffer(s.b[s.i:]))
+	dec.read(s.b[s.i:])
 	if _, err := dec.ReadValue(); err != nil {
 		s.fail()
 		return nil
 	}
 	from := s.i
 	s.i += int(dec.InputOffset())
-	dec.Reset(bytes.NewBuffer(nil)) // let go of it
+	dec.read(nil) // let go of it
 	return s.b[from:s.i:s.i]
 }
 
