@@ -162,9 +162,7 @@ func deliver(t *fold.Turn, id log.ID, m Message, partition int32) error {
 // Deliver makes e visible on a topic in the append of this turn. RecordedTime is set; the rest is as given.
 func Deliver(t *fold.Turn, id log.ID, e *log.Event, to log.Partition) {
 	e.RecordedTime = t.Now
-	r := e.Record(to)
-	r.Time = t.Now
-	t.Deliver(r, string(id[:]))
+	t.Deliver(e, to, string(id[:]))
 }
 
 // Placed makes the command that records where a turn's deliveries went.

@@ -1,8 +1,6 @@
 package broker
 
 import (
-	"strconv"
-
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/remitlog/remit/log"
@@ -127,85 +125,54 @@ func (PlacedAll) EventType() string { return "remit.message.placed.v1" }
 
 // AppendJSON implements fold.Appender. The event stays as it is, byte for byte.
 func (p Prepared) AppendJSON(b []byte) []byte {
-	b, _ = p.ID.AppendText(append(b, `{"id":"`...))
-	b = appendString(append(b, '"'), "name", p.Name)
-	b, _ = p.Fingerprint.AppendText(append(b, `,"fingerprint":"`...))
-	b = appendString(append(b, '"'), "topic", p.Topic)
-	b = appendString(b, "producer", p.Producer)
-	b = appendString(b, "key", p.Key)
-	b = append(append(b, `,"event":`...), p.Event...)
-	if p.Event == nil {
-		b = append(b, "null"...)
-	}
-	b = appendInt(b, ",", "deliverAt", p.DeliverAt)
-	b = appendInt(b, ",", "deliverAfter", p.DeliverAfter)
-	b = appendInt(b, ",", "checkAfter", p.CheckAfter)
+	o := fold.ObjectIn(b)
+	o.ID("id", p.ID)
+	o.Text("name", p.Name)
+	o.Fingerprint("fingerprint", p.Fingerprint)
+	o.Text("topic", p.Topic)
+	o.Text("producer", p.Producer)
+	o.Text("key", p.Key)
+	o.JSON("event", p.Event)
+	o.NumberIf("deliverAt", p.DeliverAt)
+	o.NumberIf("deliverAfter", p.DeliverAfter)
+	o.NumberIf("checkAfter", p.CheckAfter)
 	if s := p.Schedule; s != (Schedule{}) {
-		b = append(b, `,"schedule":{`...)
-		from := len(b)
-		b = appendInt(b, comma(b, from), "firstAfter", s.FirstAfter)
-		b = appendInt(b, comma(b, from), "interval", s.Interval)
-		b = appendInt(b, comma(b, from), "maxInterval", s.MaxInterval)
-		b = append(appendInt(b, comma(b, from), "deadline", s.Deadline), '}')
+		o.Open("schedule", '{')
+		o.NumberIf("firstAfter", s.FirstAfter)
+		o.NumberIf("interval", s.Interval)
+		o.NumberIf("maxInterval", s.MaxInterval)
+		o.NumberIf("deadline", s.Deadline)
+		o.Close('}')
 	}
-	return append(b, '}')
+	return o.End()
 }
 
 // AppendJSON implements fold.Appender.
 func (c Committed) AppendJSON(b []byte) []byte {
-	b, _ = c.ID.AppendText(append(b, `{"id":"`...))
-	b = append(b, '"')
-	if c.By != "" {
-		b = appendString(b, "by", c.By)
-	}
-	if c.Reason != "" {
-		b = appendString(b, "reason", c.Reason)
-	}
+	o := fold.ObjectIn(b)
+	o.ID("id", c.ID)
+	o.TextIf("by", c.By)
+	o.TextIf("reason", c.Reason)
 	if c.Partition != nil {
-		b = strconv.AppendInt(append(b, `,"partition":`...), int64(*c.Partition), 10)
+		o.Number("partition", int64(*c.Partition))
 	}
-	if c.Precheck {
-		b = append(b, `,"precheck":true`...)
-	}
-	return append(b, '}')
+	o.TrueIf("precheck", c.Precheck)
+	return o.End()
 }
 
 // AppendJSON implements fold.Appender.
 func (p PlacedAll) AppendJSON(b []byte) []byte {
-	b = append(b, `{"places":[`...)
-	for i, at := range p.Places {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b, _ = at.ID.AppendText(append(b, `{"id":"`...))
-		b = strconv.AppendInt(append(b, `","partition":`...), int64(at.Partition), 10)
-		b = append(strconv.AppendInt(append(b, `,"offset":`...), int64(at.Offset), 10), '}')
+	o := fold.ObjectIn(b)
+	o.Open("places", '[')
+	for _, at := range p.Places {
+		o.Open("", '{')
+		o.ID("id", at.ID)
+		o.Number("partition", int64(at.Partition))
+		o.Number("offset", int64(at.Offset))
+		o.Close('}')
 	}
-	return append(b, "]}"...)
-}
-
-// appendString appends a member behind others.
-func appendString(b []byte, name, value string) []byte {
-	b = append(append(append(b, ',', '"'), name...), '"', ':')
-	b, _ = jsontext.AppendQuote(b, value) // the doors take UTF-8 alone
-	return b
-}
-
-// appendInt appends a member, unless it is 0.
-func appendInt(b []byte, comma, name string, value int64) []byte {
-	if value == 0 {
-		return b
-	}
-	b = append(append(append(append(b, comma...), '"'), name...), '"', ':')
-	return strconv.AppendInt(b, value, 10)
-}
-
-// comma is what stands before the next member of an object whose members begin at from.
-func comma(b []byte, from int) string {
-	if len(b) == from {
-		return ""
-	}
-	return ","
+	o.Close(']')
+	return o.End()
 }
 
 // Facts lists the facts of this package.

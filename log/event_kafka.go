@@ -34,12 +34,18 @@ var recordTimeMax = time.Date(9999, 12, 31, 23, 59, 59, 999e6, time.UTC)
 func (e *Event) Record(p Partition) Record {
 	var few [8]string
 	names := e.names(few[:0])
-	w := recordWriter{
-		buf: make([]byte, 0, len(specVersion)+len(e.ID)+len(e.Source)+len(e.Type)+len(e.Subject)+len(e.DataSchema)+
-			len(e.Key)+len(e.Correlation)+len(e.Causation)+len(e.TraceParent)+len(e.DataContentType)+
-			2*len(time.RFC3339Nano)+24*len(names)),
-		headers: make([]Header, 0, e.count()+len(names)),
-	}
+	w := recordWriter{buf: make([]byte, 0, e.recordLen(names)), headers: make([]Header, 0, e.count()+len(names))}
+	return e.write(&w, names, p)
+}
+
+// recordLen returns about how many bytes the values of the headers take.
+func (e *Event) recordLen(names []string) int {
+	return len(specVersion) + len(e.ID) + len(e.Source) + len(e.Type) + len(e.Subject) + len(e.DataSchema) +
+		len(e.Key) + len(e.Correlation) + len(e.Causation) + len(e.TraceParent) + len(e.DataContentType) +
+		2*len(time.RFC3339Nano) + 24*len(names)
+}
+
+func (e *Event) write(w *recordWriter, names []string, p Partition) Record {
 	w.text("ce_specversion", specVersion)
 	w.text("ce_id", e.ID)
 	w.text("ce_source", e.Source)

@@ -1,7 +1,9 @@
 package log
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"strings"
 	"time"
 )
@@ -61,6 +63,15 @@ type Record struct {
 	Headers []Header
 }
 
+// Clone returns a record that shares no bytes with r: for who keeps what Append was given.
+func (r Record) Clone() Record {
+	r.Key, r.Value, r.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), slices.Clone(r.Headers)
+	for i := range r.Headers {
+		r.Headers[i].Value = bytes.Clone(r.Headers[i].Value)
+	}
+	return r
+}
+
 // Log is a partitioned commit log. All methods are safe for concurrent use.
 //
 // A Log that fails stops the process (see the Fatal option of the implementation):
@@ -68,7 +79,8 @@ type Record struct {
 type Log interface {
 	// Append makes records durable before it returns, all of them or none, over all
 	// their partitions, and returns their offsets in the order given. Records of one
-	// partition become readable in their order, and only once they are durable.
+	// partition become readable in their order, and only once they are durable. The records, and the bytes in them,
+	// are the caller's again when it returns.
 	//
 	// Errors: *[TopicError] (ErrUnknownTopic, ErrUnknownPartition), ErrTooLarge, ErrDiskFull,
 	// ErrClosed: nothing was written. ErrUnknown: read to know. The context is looked at

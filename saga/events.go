@@ -52,6 +52,60 @@ func (Decided) EventType() string { return "remit.activity.decided.v1" }
 // EventType is the type on the log.
 func (Ended) EventType() string { return "remit.activity.ended.v1" }
 
+// AppendJSON implements fold.Appender.
+func (f Begun) AppendJSON(b []byte) []byte {
+	o := fold.ObjectIn(b)
+	o.ID("id", f.ID)
+	o.Text("kind", string(f.Kind))
+	o.TextIf("name", f.Name)
+	o.Text("key", f.Key)
+	o.IDIf("parent", f.Parent)
+	o.Fingerprint("fingerprint", f.Fingerprint)
+	o.TextIf("reference", f.Reference)
+	o.TrueIf("manual", f.Manual)
+	o.Number("deadline", f.Deadline)
+	o.TextIf("refused", string(f.Refused))
+	o.Open("actions", '[')
+	for _, x := range f.Actions {
+		o.Open("", '{')
+		o.Text("name", x.Name)
+		o.Text("participant", x.Participant)
+		o.Open("order", '{')
+		o.Text("side", string(x.Order.Side))
+		o.Text("account", x.Order.Account)
+		o.Text("currency", string(x.Order.Currency))
+		o.Number("amount", x.Order.Amount)
+		o.Close('}')
+		o.Close('}')
+	}
+	o.Close(']')
+	return o.End()
+}
+
+// AppendJSON implements fold.Appender.
+func (f Decided) AppendJSON(b []byte) []byte {
+	o := fold.ObjectIn(b)
+	o.ID("id", f.ID)
+	o.Text("kind", string(f.Kind))
+	o.IDIf("parent", f.Parent)
+	o.Text("outcome", string(f.Outcome))
+	o.TextIf("by", f.By)
+	o.TextIf("reason", f.Reason)
+	o.NumberIf("amount", f.Amount)
+	accounts.WritePostings(&o, f.Postings)
+	if f.Partition != nil {
+		o.Number("partition", int64(*f.Partition))
+	}
+	return o.End()
+}
+
+// AppendJSON implements fold.Appender.
+func (f Ended) AppendJSON(b []byte) []byte {
+	o := fold.ObjectIn(b)
+	o.ID("id", f.ID)
+	return o.End()
+}
+
 // Facts lists the facts of this package.
 func Facts() []fold.FactType {
 	return []fold.FactType{fold.FactOf[Begun](), fold.FactOf[Decided](), fold.FactOf[Ended]()}

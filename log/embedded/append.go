@@ -127,7 +127,7 @@ func (l *Log) write(r *request, records []log.Record) ([]log.Offset, error) {
 type request struct {
 	batch  *pebble.Batch
 	shares []share
-	one    [1]share  // most appends have one
+	few    [4]share  // most appends have one, or a few
 	made   *produced // by an idempotent producer; nil if not
 	behind bool      // nobody waits on leads to be given the lead
 	leads  chan bool // true: lead the next group; false: done, with err
@@ -152,25 +152,29 @@ func (r *request) split(topics map[string]*topic, records []log.Record) error {
 	}
 	if same {
 		p, err := find(topics, records[0].Partition)
-		r.one[0] = share{partition: p, records: records}
-		r.shares = r.one[:]
+		r.few[0] = share{partition: p, records: records}
+		r.shares = r.few[:1]
 		return err
 	}
-	at := map[log.Partition]int{}
-	var shares []share
-	for i := range records {
-		s, ok := at[records[i].Partition]
-		if !ok {
-			p, err := find(topics, records[i].Partition)
+	order, sorted, shares := make([]int, len(records)), make([]log.Record, len(records)), r.few[:0]
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int {
+		a1, b1 := &records[a].Partition, &records[b].Partition
+		return cmp.Or(cmp.Compare(a1.Topic, b1.Topic), cmp.Compare(a1.Index, b1.Index))
+	})
+	for i, place := range order {
+		sorted[i] = records[place]
+		if i == 0 || sorted[i].Partition != sorted[i-1].Partition {
+			p, err := find(topics, sorted[i].Partition)
 			if err != nil {
 				return err
 			}
-			s = len(shares)
-			at[records[i].Partition] = s
-			shares = append(shares, share{partition: p})
+			shares = append(shares, share{partition: p, records: sorted[i:i], places: order[i:i]})
 		}
-		shares[s].records = append(shares[s].records, records[i])
-		shares[s].places = append(shares[s].places, i)
+		s := &shares[len(shares)-1]
+		s.records, s.places = s.records[:len(s.records)+1], s.places[:len(s.places)+1]
 	}
 	slices.SortFunc(shares, func(a, b share) int {
 		return cmp.Or(cmp.Compare(a.topic, b.topic), cmp.Compare(a.Index, b.Index))

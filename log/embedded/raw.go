@@ -75,8 +75,8 @@ func (a *RawAppend) begin(at log.Partition, batch log.Batch) error {
 
 // encodeRaw is encode for a batch that is encoded, with the row of its producer.
 func (r *request) encodeRaw(p *partition, batch log.Batch, made *produced) error {
-	r.one[0] = share{partition: p, count: batch.Count(), valueN: rowHeadLen + len(batch)}
-	r.shares, r.made = r.one[:], made
+	r.few[0] = share{partition: p, count: batch.Count(), valueN: rowHeadLen + len(batch)}
+	r.shares, r.made = r.few[:1], made
 	s := &r.shares[0]
 	op := r.batch.SetDeferred(recordsKeyLen, s.valueN)
 	putRecordsKey(op.Key, p.topic, p.Index, 0)

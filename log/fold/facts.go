@@ -1,9 +1,7 @@
 package fold
 
 import (
-	"bytes"
 	"fmt"
-	"sync"
 
 	"github.com/go-json-experiment/json"
 
@@ -13,7 +11,9 @@ import (
 // Source is the CloudEvents source of the core's own events.
 const Source = "remit"
 
-// Appender is a fact of which there are many: AppendJSON appends what json.Marshal would, but for white space, faster.
+// Appender is a fact of which there are many: AppendJSON appends what json.Marshal would, but for white space, faster. See [Object].
+//
+// A type that embeds one has its method too, and members that the method knows nothing of: only types that nobody embeds may have it.
 type Appender interface {
 	Fact
 	AppendJSON([]byte) []byte
@@ -85,10 +85,27 @@ func (f Facts) Decode(r log.Record) (Event, error) {
 }
 
 // Record is Decode's other half: the record of an event, for those few that are written before any partition is folded.
-func Record(e Event, topic string) (log.Record, error) { return encode(&e, topic) }
+func Record(e Event, topic string) (log.Record, error) { return encode(new(log.Scratch), &e, topic) }
 
-func encode(e *Event, topic string) (log.Record, error) {
-	data, err := marshal(e.Fact)
+// dataBytes is what most facts fit in that are told.
+const dataBytes = 256
+
+// Data returns the JSON of a fact.
+func Data(f Fact) ([]byte, error) {
+	if fast, ok := f.(Appender); ok {
+		return fast.AppendJSON(make([]byte, 0, dataBytes)), nil
+	}
+	return json.Marshal(f)
+}
+
+func encode(s *log.Scratch, e *Event, topic string) (log.Record, error) {
+	var data []byte
+	var err error
+	if fast, ok := e.Fact.(Appender); ok {
+		data = s.Bytes(fast.AppendJSON)
+	} else {
+		data, err = json.Marshal(e.Fact)
+	}
 	if err != nil {
 		return log.Record{}, fmt.Errorf("fold: %s: %w", e.Fact.EventType(), err)
 	}
@@ -96,27 +113,7 @@ func encode(e *Event, topic string) (log.Record, error) {
 		ID: e.ID, Source: Source, Type: e.Fact.EventType(), Time: e.Time, DataContentType: "application/json",
 		Key: e.Key, Correlation: e.Correlation, Causation: e.Causation, TraceParent: e.TraceParent, Data: data,
 	}
-	r := le.Record(log.Partition{Topic: topic, Index: e.Partition})
+	r := s.Record(&le, log.Partition{Topic: topic, Index: e.Partition})
 	r.Time = e.Time
 	return r, nil
 }
-
-func marshal(f Fact) ([]byte, error) {
-	a, ok := f.(Appender)
-	if !ok {
-		return json.Marshal(f)
-	}
-	b := scratch.Get().(*[]byte)
-	defer scratch.Put(b)
-	*b = a.AppendJSON((*b)[:0])
-	data := bytes.Clone(*b)
-	if cap(*b) > scratchMax {
-		*b = nil
-	}
-	return data, nil
-}
-
-// scratch are buffers that facts are written into, up to scratchMax bytes.
-var scratch = sync.Pool{New: func() any { return new([]byte) }}
-
-const scratchMax = 64 << 10

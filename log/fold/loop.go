@@ -287,6 +287,7 @@ func refused(err error) bool {
 // decideAll runs commands on a fresh overlay until the turn is full.
 func (l *loop) decideAll(t *Turn, asks []ask) []Result {
 	t.rows.reset()
+	t.scratch.Reset() // of the turn before, whose append has returned
 	t.Now = later(l.n.clock.now(), l.recorded)
 	t.next, t.bytes = l.next, 0
 	clear(t.records)

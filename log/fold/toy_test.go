@@ -209,7 +209,7 @@ func (c tell) Decide(t *Turn) (any, error) {
 	missing := t.Missing(c.topic)
 	t.Emit(Event{ID: "told", Key: c.topic, Fact: told{c.topic, missing}})
 	if !missing {
-		t.Deliver(log.Record{Partition: log.Partition{Topic: c.topic}, Value: []byte("hello")}, "told")
+		t.Deliver(&log.Event{Data: []byte("hello")}, log.Partition{Topic: c.topic}, "told")
 	}
 	return missing, nil
 }
@@ -279,7 +279,10 @@ func (l *memLog) write(records []log.Record) []log.Offset {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	offsets, touched := make([]log.Offset, len(records)), map[log.Partition]bool{}
+	records = slices.Clone(records)
 	for i, r := range records {
+		r = r.Clone() // its bytes are the caller's when Append returns
+		records[i] = r
 		r.Offset = l.ends[r.Partition]
 		offsets[i] = r.Offset
 		l.parts[r.Partition] = append(l.parts[r.Partition], r)
@@ -291,7 +294,7 @@ func (l *memLog) write(records []log.Record) []log.Offset {
 			l.ends[p] += l.gap()
 		}
 	}
-	l.appends = append(l.appends, slices.Clone(records))
+	l.appends = append(l.appends, records)
 	close(l.moved)
 	l.moved = make(chan struct{})
 	return offsets

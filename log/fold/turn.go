@@ -18,6 +18,7 @@ type Turn struct {
 	next    log.Offset // the offset that the next event is expected to get
 	missing map[string]bool
 
+	scratch  log.Scratch  // of what is in records and delivery
 	records  []log.Record // of core
 	events   []Event      // what records say, by index
 	delivery []delivery
@@ -42,7 +43,7 @@ func (t *Turn) Partition() int32 { return t.core.Index }
 // is only expected. It does not return if the log would not take the record: the command fails.
 func (t *Turn) Emit(e Event) Event {
 	e.Partition, e.Offset, e.Time = t.core.Index, t.next, t.Now
-	r, err := encode(&e, t.core.Topic)
+	r, err := encode(&t.scratch, &e, t.core.Topic)
 	if err != nil {
 		panic(unfit{err})
 	}
@@ -53,9 +54,11 @@ func (t *Turn) Emit(e Event) Event {
 	return e
 }
 
-// Deliver adds a record for a user's topic to the same append. Where it went comes back, in the turn
+// Deliver adds an event for a user's topic to the same append. Where it went comes back, in the turn
 // after, through Options.Placed under the given id.
-func (t *Turn) Deliver(r log.Record, id string) {
+func (t *Turn) Deliver(e *log.Event, to log.Partition, id string) {
+	r := t.scratch.Record(e, to)
+	r.Time = t.Now
 	t.take(&r)
 	t.delivery = append(t.delivery, delivery{r, id})
 }

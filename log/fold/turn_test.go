@@ -51,7 +51,7 @@ func TestFailedCommandLeavesNothing(t *testing.T) {
 		t.Emit(Event{ID: "x", Key: "x", Fact: added{Name: "a", N: 100}})
 		t.Emit(Event{ID: "x", Key: "x", Fact: added{Name: "new", N: 100}})
 		t.Emit(Event{ID: "x", Key: "x", Fact: added{Name: "a", N: 100}})
-		t.Deliver(log.Record{Partition: log.Partition{Topic: "orders"}, Value: []byte("no")}, "x")
+		t.Deliver(&log.Event{Data: []byte("no")}, log.Partition{Topic: "orders"}, "x")
 		return 7, errNo
 	})
 	results := w.gather(0, add{name: "a", n: 1}, fails, sum{"a"}, sum{"new"}, add{name: "a", n: 1}, fails)
@@ -226,7 +226,7 @@ func TestUnfitRecordFailsAlone(t *testing.T) {
 	})
 	deliver := does(func(t *Turn) (any, error) {
 		t.Emit(Event{ID: "x", Key: "x", Fact: added{Name: "a", N: 1}})
-		t.Deliver(log.Record{Partition: log.Partition{Topic: "orders"}, Value: []byte(large + "x")}, "x")
+		t.Deliver(&log.Event{Data: []byte(large + "x")}, log.Partition{Topic: "orders"}, "x")
 		return nil, nil
 	})
 	results := w.gather(0, add{name: "a", n: 1}, add{name: "a", n: 1, pad: large}, add{name: "a\xff", n: 1}, many, deliver, add{name: "a", n: 1})

@@ -1,7 +1,6 @@
 package logtest
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -114,20 +113,12 @@ func (m *Mem) Append(ctx context.Context, records ...log.Record) (offsets []log.
 				r.Time = time.Now()
 			}
 			r.Offset, r.Time = p.end(), r.Time.Truncate(time.Millisecond).UTC()
-			p.records = append(p.records, copyOf(r))
+			p.records = append(p.records, r.Clone())
 			offsets = append(offsets, r.Offset)
 		}
 		return nil
 	})
 	return offsets, err
-}
-
-func copyOf(r log.Record) log.Record {
-	r.Key, r.Value, r.Headers = bytes.Clone(r.Key), bytes.Clone(r.Value), slices.Clone(r.Headers)
-	for i := range r.Headers {
-		r.Headers[i].Value = bytes.Clone(r.Headers[i].Value)
-	}
-	return r
 }
 
 // Read implements log.Log.
@@ -144,7 +135,7 @@ func (m *Mem) Read(ctx context.Context, at log.Partition, from log.Offset, maxBy
 				return &log.RangeError{Partition: at, From: from, First: p.first, End: p.end()}
 			}
 			for i := int(from - p.first); i < len(p.records) && (len(records) == 0 || maxBytes > 0); i++ {
-				records = append(records, copyOf(p.records[i]))
+				records = append(records, p.records[i].Clone())
 				maxBytes -= log.RecordLen(&p.records[i])
 			}
 			changed = m.changed

@@ -135,6 +135,44 @@ func (Voided) EventType() string { return "remit.account.voided.v1" }
 // EventType is the type on the log.
 func (Credited) EventType() string { return "remit.account.credited.v1" }
 
+// AppendJSON implements fold.Appender.
+func (f Credited) AppendJSON(b []byte) []byte {
+	o := fold.ObjectIn(b)
+	o.ID("activity", f.Activity)
+	o.Text("action", f.Action)
+	o.TextIf("account", f.Account)
+	o.TextIf("currency", string(f.Currency))
+	o.NumberIf("amount", f.Amount)
+	if c := f.Context; c != (Context{}) {
+		o.Open("context", '{')
+		o.TextIf("kind", c.Kind)
+		o.TextIf("name", c.Name)
+		o.TextIf("of", c.Of)
+		o.TextIf("from", c.From)
+		o.TextIf("reference", c.Reference)
+		o.NumberIf("at", c.At)
+		o.Close('}')
+	}
+	WritePostings(&o, f.Postings)
+	return o.End()
+}
+
+// WritePostings writes the postings of a fact, if it has some.
+func WritePostings(o *fold.Object, postings []Posting) {
+	if len(postings) == 0 {
+		return
+	}
+	o.Open("postings", '[')
+	for _, p := range postings {
+		o.Open("", '{')
+		o.Text("account", p.Account)
+		o.Text("currency", string(p.Currency))
+		o.Number("amount", p.Amount)
+		o.Close('}')
+	}
+	o.Close(']')
+}
+
 // Facts lists the facts of this package.
 func Facts() []fold.FactType {
 	return []fold.FactType{

@@ -3,8 +3,6 @@ package payments
 import (
 	"time"
 
-	"github.com/go-json-experiment/json"
-
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/saga"
@@ -47,6 +45,20 @@ func (Paid) EventType() string { return "remit.payment.paid.v1" }
 // EventType is the CloudEvents type.
 func (Refunded) EventType() string { return "remit.payment.refunded.v1" }
 
+// AppendJSON implements fold.Appender.
+func (p Paid) AppendJSON(b []byte) []byte {
+	o := fold.ObjectIn(b)
+	o.ID("id", p.ID)
+	o.TextIf("name", p.Name)
+	o.Text("payer", p.Payer)
+	o.Text("payee", p.Payee)
+	o.Text("amount", p.Amount)
+	o.Text("currency", string(p.Currency))
+	o.TextIf("reference", p.Reference)
+	o.Time("paidAt", p.PaidAt)
+	return o.End()
+}
+
 // Told lists the types that leave remit, for their schemas.
 func Told() []fold.FactType {
 	return []fold.FactType{fold.FactOf[Paid](), fold.FactOf[Refunded]()}
@@ -56,7 +68,7 @@ func Told() []fold.FactType {
 const source = "remit/payments"
 
 func told(f fold.Fact, id log.ID, payer string, now time.Time) log.Event {
-	data, err := json.Marshal(f)
+	data, err := fold.Data(f)
 	if err != nil {
 		panic(err) // a struct of plain fields: it cannot be
 	}

@@ -4,8 +4,12 @@ import (
 	"bufio"
 	"bytes"
 	"fmt"
+	"net"
 	"net/http"
+	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -54,4 +58,81 @@ func benchmarkBatch(b *testing.B, named bool) {
 		b.Fatalf("%d answers of %d", n, b.N)
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lines/s")
+}
+
+// BenchmarkSingle pays by single calls of 64 callers on a real disk, with own ids. The callers allocate nothing a call.
+func BenchmarkSingle(b *testing.B) {
+	const accounts, callers = 1000, 64
+	w := newWorldOn(b, vfs.Default, b.TempDir())
+	for i := range accounts {
+		w.account(fmt.Sprint("a", i), "1000000.00")
+	}
+	requests := make([][]byte, b.N)
+	for i := range requests {
+		payer := fmt.Sprint("a", i%accounts)
+		body := fmt.Sprintf(`{"id":%q,"payer":%q,"payee":"a%d","amount":"1.00","currency":"USD"}`, idFor(payer), payer, (i+1+i%7)%accounts)
+		requests[i] = fmt.Appendf(nil, "POST /v1/payments HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	}
+	var conns []net.Conn
+	for range callers {
+		c, err := net.Dial("tcp", w.server.Listener.Addr().String())
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer c.Close()
+		conns = append(conns, c)
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	var next atomic.Int64
+	var all sync.WaitGroup
+	for _, c := range conns {
+		in := bufio.NewReader(c)
+		all.Go(func() {
+			for i := next.Add(1) - 1; i < int64(b.N); i = next.Add(1) - 1 {
+				if _, err := c.Write(requests[i]); err != nil {
+					b.Error(err)
+					return
+				}
+				if err := paid(in); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "payments/s")
+}
+
+// paid reads one answer, of 201.
+func paid(in *bufio.Reader) error {
+	length, created := 0, false
+	for n := 0; ; n++ {
+		line, err := in.ReadSlice('\n')
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			created = bytes.HasPrefix(line, []byte("HTTP/1.1 201"))
+		}
+		if value, ok := bytes.CutPrefix(line, []byte("Content-Length: ")); ok {
+			for _, c := range bytes.TrimSpace(value) {
+				length = 10*length + int(c-'0')
+			}
+		}
+		if len(line) == len("\r\n") {
+			break
+		}
+	}
+	body, err := in.Peek(length)
+	if err == nil && !created {
+		err = fmt.Errorf("answered %s", strconv.Quote(string(body)))
+	}
+	if err != nil {
+		return err
+	}
+	_, err = in.Discard(length)
+	return err
 }
