@@ -73,7 +73,7 @@ func (l *Log) beginEpoch(stale [][]byte) error {
 	}
 	putEpoch(b, l.own)
 	if free, ok := l.floor.try(int64(b.Len()), now); !ok {
-		l.o.Logger.Warn("embedded: the disk is full; nothing can be appended until there is room", "dir", l.o.Dir, "free", free, "floor", l.o.FreeFloorBytes)
+		l.floor.say(now, free, false)
 		l.owed = b
 		return nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -466,9 +467,17 @@ func TestDiskFull(t *testing.T) {
 	o.Clock, o.FreeFloorBytes = clock.Now, 1<<20
 	o.Free = func() (uint64, error) { asked++; return free, nil }
 	o.Listener.DiskFull = func(f uint64) { told = f }
+	var said bytes.Buffer
+	o.Logger = slog.New(slog.NewTextHandler(&said, nil))
 	l := open(t, o)
 	defer func() { must(t, l.Close()) }()
 	withTopic(t, l, 1)
+	wantSaid := func(full, room int) {
+		t.Helper()
+		if got := [2]int{strings.Count(said.String(), "the disk is full"), strings.Count(said.String(), "room on the disk again")}; got != [2]int{full, room} {
+			t.Fatalf("said full, and room again, %d times, want %d and %d: %s", got, full, room, said.String())
+		}
+	}
 	put := func(n int) error {
 		_, err := l.Append(ctx, log.Record{Partition: part(0), Value: make([]byte, n)})
 		return err
@@ -495,9 +504,23 @@ func TestDiskFull(t *testing.T) {
 	if err := put(100); !errors.Is(err, log.ErrDiskFull) || asked != before {
 		t.Fatal(err, asked-before)
 	}
+	wantSaid(1, 0) // once, however many are refused
 	free = 4 << 20
 	clock.Advance(time.Second)
 	must(t, put(100))
+	must(t, put(100))
+	wantSaid(1, 1)
+	for _, after := range []time.Duration{time.Second, time.Minute} { // and again, but not too often
+		free = 0
+		clock.Advance(after)
+		if err := put(100); !errors.Is(err, log.ErrDiskFull) {
+			t.Fatal(err)
+		}
+		free = 4 << 20
+		clock.Advance(time.Second)
+		must(t, put(100))
+	}
+	wantSaid(2, 2)
 	free, before = 1<<20+1000, asked
 	for range 10 { // uses up 3 MiB, by and by: asked before the time
 		if err := put(400 << 10); errors.Is(err, log.ErrDiskFull) {

@@ -3,6 +3,7 @@ package embedded
 import (
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/remitlog/remit/log"
@@ -10,6 +11,9 @@ import (
 
 // freeEvery is how long an answer about free space is believed, unless appends have used up what it left.
 const freeEvery = 100 * time.Millisecond
+
+// fullTalk is how often it is said at most that the disk is full: one that others fill and empty would be a line ten times a second.
+const fullTalk = time.Minute
 
 // floor refuses appends before the disk is full. Pebble does not survive a full disk well: flushes fail first, then a
 // WAL write does, which ends the process.
@@ -20,6 +24,9 @@ type floor struct {
 	free  uint64
 	room  int64     // above the floor, less what was appended since asked
 	asked time.Time // zero: never
+
+	full atomic.Bool // it was said, and not yet that there is room again
+	said time.Time   // when it was
 }
 
 func (f *floor) init(o *Options) { f.o = o }
@@ -27,6 +34,9 @@ func (f *floor) init(o *Options) { f.o = o }
 // take asks for n bytes. If it cannot have them it returns ErrDiskFull, and tells the listener once it holds no lock.
 func (f *floor) take(n int, now time.Time) error {
 	free, ok := f.try(int64(n), now)
+	if !ok || f.full.Load() {
+		f.say(now, free, ok)
+	}
 	if ok {
 		return nil
 	}
@@ -35,6 +45,28 @@ func (f *floor) take(n int, now time.Time) error {
 	}
 	return fmt.Errorf("embedded: %w: %s has %d bytes free, the floor is %d", log.ErrDiskFull, f.o.Dir, free, f.o.FreeFloorBytes)
 }
+
+// say logs when appends begin to be refused, and when they are taken again.
+func (f *floor) say(now time.Time, free uint64, ok bool) {
+	f.mu.Lock()
+	changed := f.full.Load() == ok && (ok || f.said.IsZero() || now.Sub(f.said) >= fullTalk)
+	if changed {
+		f.full.Store(!ok)
+	}
+	if changed && !ok {
+		f.said = now
+	}
+	f.mu.Unlock()
+	switch {
+	case !changed:
+	case ok:
+		f.o.Logger.Info("embedded: there is room on the disk again", "dir", f.o.Dir, "free", free)
+	default:
+		f.o.Logger.Warn(saidFull, "dir", f.o.Dir, "free", free, "floor", f.o.FreeFloorBytes)
+	}
+}
+
+const saidFull = "embedded: the disk is full; nothing can be appended until there is room"
 
 func (f *floor) try(n int64, now time.Time) (free uint64, ok bool) {
 	if f.o.FreeFloorBytes < 0 {
