@@ -229,6 +229,7 @@ func TestDies(t *testing.T) {
 		recovered.stop()
 	}
 	d.audit()
+	t.Logf("%d deaths at each of %d lines", *deaths, len(lines))
 }
 
 type dies struct {
@@ -492,7 +493,7 @@ func (d *dies) audit() {
 			d.t.Errorf("%s: its row is there: %t; it should be %s", id, has, want)
 		}
 	}
-	d.t.Logf("%d deaths at %d lines; %d half messages, %d committed, %d rolled back; %d rows, %d delivered", *deaths*len(lines), len(lines), prepared,
+	d.t.Logf("%d half messages, %d committed, %d rolled back; %d rows, %d delivered", prepared,
 		decided["remit.message.committed.v1"], decided["remit.message.rolledback.v1"], len(rows), len(delivered))
 }
 
@@ -622,6 +623,66 @@ func TestRemit(t *testing.T) {
 	if len(instances.Items) != 0 {
 		t.Errorf("%+v are left", instances)
 	}
+}
+
+// TestRemitAway: the answers of a real remit are lost, and it is killed between the half message and the decision. It has each message once.
+func TestRemitAway(t *testing.T) {
+	d := newDies(t)
+	lost := map[string]int{"prepared": 2, "confirmed": 2} // answers of each
+	var mu sync.Mutex
+	unreliable := roundTrip(func(r *http.Request) (*http.Response, error) {
+		resp, err := http.DefaultTransport.RoundTrip(r)
+		what := "confirmed"
+		if strings.HasSuffix(r.URL.Path, "/messages") {
+			what = "prepared"
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		if lost[what]--; lost[what] >= 0 && err == nil {
+			resp.Body.Close()
+			return nil, producertest.ErrLost
+		}
+		return resp, err
+	})
+	var confirmed []int // attempts
+	p, err := producer.New(producer.SQL(d.db, producer.PostgreSQL), producer.Options{
+		Server: d.remit.URL, Producer: "shop", Client: &http.Client{Transport: unreliable}, ConfirmAttemptsMax: 1000,
+		Listener: producer.Listener{Confirmed: func(_ log.ID, _ producer.Verdict, attempt int) {
+			mu.Lock()
+			defer mu.Unlock()
+			confirmed = append(confirmed, attempt)
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	place := func(id string) func(*sql.Tx) error {
+		return func(tx *sql.Tx) error {
+			_, err := tx.ExecContext(t.Context(), "INSERT INTO orders VALUES ('"+id+"')")
+			return err
+		}
+	}
+	if err := p.Send(t.Context(), "orders", placed("1"), place("1")); err != nil {
+		t.Error(err)
+	}
+	err = p.Send(t.Context(), "orders", placed("2"), func(tx *sql.Tx) error {
+		d.remit.Kill()
+		return place("2")(tx)
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if err := d.remit.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if len(confirmed) != 2 || min(confirmed[0], confirmed[1]) < 2 {
+		t.Errorf("remit was told at attempts %d", confirmed)
+	}
+	d.expect = map[string]string{"1": "one", "2": "one"}
+	d.audit()
 }
 
 // TestDiesInProcess is the same logic on each database, in one process: from a step on nothing that the producer asks for is done, and its open transaction is
