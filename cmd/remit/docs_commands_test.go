@@ -217,7 +217,10 @@ func checkCurl(words []string, calls map[string]bool) error {
 }
 
 // call is what a command line of curl asks for.
-type call struct{ method, path, body string }
+type call struct {
+	method, path, body string
+	header             [][2]string
+}
 
 func parseCurl(words []string) (c call, err error) {
 	for i := 0; i < len(words); i++ {
@@ -238,8 +241,18 @@ func parseCurl(words []string) (c call, err error) {
 			if c.method == "" {
 				c.method = "POST"
 			}
-		case "-H", "-d", "--data-binary", "-T":
+			c.header = append(c.header, [2]string{"Content-Type", "application/json"})
+		case "-H":
+			name, value, ok := strings.Cut(next(), ": ")
+			if !ok {
+				return c, fmt.Errorf("-H %q is no header", words[i])
+			}
+			c.header = append(c.header, [2]string{name, value})
+		case "-d", "--data-binary":
 			c.body = next()
+			if c.method == "" {
+				c.method = "POST"
+			}
 		default:
 			rest, ok := strings.CutPrefix(w, "localhost:8080")
 			if !ok {

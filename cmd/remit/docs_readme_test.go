@@ -24,13 +24,28 @@ var readmeBlock = regexp.MustCompile("(?ms)^```(sh|json)\n(.*?)^```$")
 // TestReadmeTour makes the calls of the README, one after the other, on a server as `remit dev` runs it, and compares
 // what is answered with what the README shows: all but ids and times.
 func TestReadmeTour(t *testing.T) {
-	page, err := os.ReadFile("../../README.md")
+	calls, shown := tour(t, "../../README.md")
+	if calls < 5 || shown < 2 {
+		t.Errorf("the README has %d calls and shows %d answers", calls, shown)
+	}
+}
+
+// TestMessagesPage does the same with docs/messages.md.
+func TestMessagesPage(t *testing.T) {
+	if calls, _ := tour(t, "../../docs/messages.md"); calls < 5 {
+		t.Errorf("the page has %d calls", calls)
+	}
+}
+
+// tour makes the calls of a page.
+func tour(t *testing.T, path string) (calls, shown int) {
+	t.Helper()
+	page, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	url, kafka := startNode(t)
 	var last answered
-	calls, shown := 0, 0
 	for _, m := range readmeBlock.FindAllStringSubmatch(string(page), -1) {
 		if m[1] == "json" {
 			shown++
@@ -48,10 +63,11 @@ func TestReadmeTour(t *testing.T) {
 			}
 		}
 	}
-	if calls < 5 || shown < 2 {
-		t.Errorf("the README has %d calls and shows %d answers", calls, shown)
-	}
+	return calls, shown
 }
+
+// printed is what the events of a topic have in them.
+var printed = map[string]string{"payments": `"payer":"alice"`, "orders": `"total":"12.50"`}
 
 // consume runs kcat where it is there: it must print events.
 func consume(t *testing.T, kafka string, words []string) {
@@ -65,7 +81,8 @@ func consume(t *testing.T, kafka string, words []string) {
 	call := strings.ReplaceAll(strings.Join(words, " "), "localhost:9092", kafka)
 	args := strings.Fields(call)
 	out, err := exec.CommandContext(ctx, args[0], append(args[1:], "-q")...).Output()
-	if err != nil || !strings.Contains(string(out), `"payer":"alice"`) {
+	want := printed[words[slices.Index(words, "-t")+1]]
+	if err != nil || want == "" || !strings.Contains(string(out), want) {
 		t.Errorf("%s: %v\n%s", call, err, out)
 	}
 }
@@ -145,8 +162,8 @@ func ask(t *testing.T, url string, words []string) answered {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.body != "" {
-		r.Header.Set("Content-Type", "application/json")
+	for _, h := range c.header {
+		r.Header.Set(h[0], h[1])
 	}
 	res, err := http.DefaultClient.Do(r)
 	if err != nil {
