@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ type Config struct {
 	AutoCreateTopics bool
 	AllowClockBehind bool
 	CallsTo          []string
+	Origin           string
 	TLSCert          string
 	TLSKey           string
 	TLSClientCA      string
@@ -62,6 +64,7 @@ var options = []option{
 	boolean("auto-create-topics", "make a topic when something is first written to it (remit dev always does)", func(c *Config) *bool { return &c.AutoCreateTopics }),
 	boolean("allow-clock-behind", "start although the wall clock is more than a minute behind the log", func(c *Config) *bool { return &c.AllowClockBehind }),
 	list("calls-to", "networks beside the public ones that producers and sinks may be called in: loopback, private (remit dev adds loopback)", func(c *Config) *[]string { return &c.CallsTo }),
+	text("origin", "", "the DNS name that sinks of subscriptions are asked for consent under (default this machine's name)", func(c *Config) *string { return &c.Origin }),
 	text("tls-cert", "", "file of the certificate, PEM; with --tls-key", func(c *Config) *string { return &c.TLSCert }),
 	text("tls-key", "", "file of its key, PEM", func(c *Config) *string { return &c.TLSKey }),
 	text("tls-client-ca", "", "file of the CA whose certificates clients must show, PEM", func(c *Config) *string { return &c.TLSClientCA }),
@@ -364,7 +367,7 @@ func (c *Config) EnsureDefaults(opts []option) {
 // Validate says everything that is wrong, before any data is touched. The error is a usage error.
 func (c Config) Validate() error {
 	err := errors.Join(c.validateData(), c.validateListen("http", c.HTTP), c.validateListen("kafka", c.Kafka),
-		c.validateAdvertise(), c.validateTLS(), c.validateCallsTo(), oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error"),
+		c.validateAdvertise(), c.validateTLS(), c.validateCallsTo(), c.validateOrigin(), oneOf("log-level", c.LogLevel, "debug", "info", "warn", "error"),
 		oneOf("log-format", c.LogFormat, "text", "json"))
 	if err != nil {
 		return usageErrorf("%w", err)
@@ -377,6 +380,16 @@ func (c Config) validateCallsTo() error {
 		if err := oneOf("calls-to", network, toLoopback, toPrivate); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// originForm is a DNS name: it stands in the header of every call to a sink.
+var originForm = regexp.MustCompile(`^[A-Za-z0-9.-]{0,253}$`)
+
+func (c Config) validateOrigin() error {
+	if !originForm.MatchString(c.Origin) {
+		return fmt.Errorf("--origin %q is not a DNS name such as payments.example", c.Origin)
 	}
 	return nil
 }

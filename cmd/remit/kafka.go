@@ -34,7 +34,7 @@ func listenKafka(ctx context.Context, config Config) (net.Listener, error) {
 func (s *server) serveKafka() error {
 	k, err := kafkaapi.New(kafkaapi.Options{
 		Log: s.log, Advertise: s.config.KafkaAdvertise, AutoCreate: s.config.AutoCreateTopics, Partitions: s.core.Created.Partitions,
-		InUse: s.topicInUse, Dir: filepath.Join(s.config.dataDir(), "log"), Logger: s.deps.Logger, Listener: s.watch.kafka(),
+		InUse: s.topicInUse, Deleted: s.topicDeleted, Dir: filepath.Join(s.config.dataDir(), "log"), Logger: s.deps.Logger, Listener: s.watch.kafka(),
 	})
 	if err != nil {
 		return err

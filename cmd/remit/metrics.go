@@ -46,6 +46,8 @@ type metrics struct {
 	unexpected prometheus.Counter
 	repeated   prometheus.Counter
 
+	pushed *pushMetrics
+
 	kafkaConnections prometheus.Gauge
 	kafkaRequests    *prometheus.HistogramVec
 	kafkaClosed      prometheus.Counter
@@ -76,6 +78,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	r.MustRegister(m.appends, m.appended, m.appendedBytes, m.diskFull, m.turns, m.commands, m.events, m.retries, m.restored,
 		m.calls, m.checks, m.prechecks, m.unexpected, m.repeated,
 		m.kafkaConnections, m.kafkaRequests, m.kafkaClosed)
+	m.pushed = newPushMetrics(r)
 	return m
 }
 

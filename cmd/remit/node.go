@@ -22,6 +22,8 @@ import (
 	"github.com/remitlog/remit/broker/callout"
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/consumers/parked"
+	"github.com/remitlog/remit/consumers/push"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/log/kafkaapi"
@@ -81,6 +83,7 @@ var errRestoring = errors.New("reading the log: the state and the views are bein
 //	HTTP ──▶ api ──▶ core (fold over the log) ──▶ embedded log, DIR/log
 //	                   └──▶ DIR/state, DIR/registry, DIR/views: made from the log
 //	Kafka ─────────────────────────────────────▶ kafkaapi ──▶ embedded log
+//	sinks ◀── push ── reads the log, and commits to groups of the Kafka API
 type server struct {
 	config Config
 	deps   nodeDeps
@@ -96,6 +99,9 @@ type server struct {
 	api     atomic.Pointer[api.Server]
 	caller  *callout.Caller
 	asker   *broker.Producers // nil until the registry is restored
+	sinks   *callout.Caller   // of subscriptions
+	push    atomic.Pointer[push.Service]
+	shelf   *parked.Shelf // set before push is
 	core    *core.Core
 	views   *projections.Views
 	ready   atomic.Pointer[error]
@@ -121,6 +127,9 @@ func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
 	}
 	var err error
 	if s.caller, err = newCaller(config, deps.Logger, s.watch); err != nil {
+		return nil, err
+	}
+	if s.sinks, err = newSinkCaller(config, s.watch); err != nil {
 		return nil, err
 	}
 	if s.kafkaListener, err = listenKafka(ctx, config); err != nil {
@@ -209,6 +218,9 @@ func (s *server) restore(ctx context.Context) (err error) {
 	if err := s.serveKafka(); err != nil {
 		return fmt.Errorf("data %s: %w", s.config.Data, err)
 	}
+	if err := s.servePush(); err != nil {
+		return fmt.Errorf("data %s: %w", s.config.Data, err)
+	}
 	if err := s.serve(s.routes()); err != nil {
 		return err
 	}
@@ -219,7 +231,7 @@ func (s *server) restore(ctx context.Context) (err error) {
 func (s *server) routes() []api.Route {
 	return api.Nouns{
 		Log: topicsLog{s.log, s.kafka.Load()}, Node: s.core.Node, Registry: s.core.Registry, Broker: s.core.Broker, Payments: s.core.Payments, Views: s.views,
-		Answering: s.asker.Answering, AutoCreate: s.config.AutoCreateTopics, TopicPartitions: s.core.Created.Partitions,
+		Parked: s.shelf, Push: s.push.Load(), Answering: s.asker.Answering, AutoCreate: s.config.AutoCreateTopics, TopicPartitions: s.core.Created.Partitions,
 	}.Routes()
 }
 
@@ -239,7 +251,8 @@ func (s *server) Close(ctx context.Context) error {
 	closed := make(chan error, 1)
 	go func() {
 		s.opening.Wait()
-		errs := []error{s.closeKafka(ctx)}
+		errs := []error{s.closePush(ctx), s.sinks.Close(ctx)} // what sinks have taken is noted in the groups that the Kafka API keeps
+		errs = append(errs, s.closeKafka(ctx))
 		if s.views != nil {
 			errs = append(errs, s.views.Close())
 		}

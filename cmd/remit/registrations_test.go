@@ -71,7 +71,7 @@ func TestRegistrationCommands(t *testing.T) {
 		{"subscriptions put new --topic nothing --sink https://crm.example/in", "", exitNotFound, "", "unknown_topic, 404"},
 		{"subscriptions put new --topic orders", "", exitUsage, "", `required flag(s) "sink"`},
 		{"subscriptions list", "", exitOK, "SUBSCRIPTION|all |crm ", ""},
-		{"subscriptions show crm", "", exitOK, "topic         orders", ""},
+		{"subscriptions show crm", "", exitOK, "topic             orders", ""},
 		{"subscriptions show nothing", "", exitNotFound, "", "unknown_subscription, 404"},
 
 		{"__complete producers show s", "", exitOK, "shop\n|:4", ""},

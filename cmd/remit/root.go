@@ -65,7 +65,7 @@ func (a *app) run(ctx context.Context, args []string) int {
 
 func (a *app) root() *cobra.Command {
 	root := group("remit", "A message-centric payment core",
-		newDev(a), newServe(a), newImport(a), newPayments(a), newAccounts(a), newMessages(a), newProducers(a), newSubscriptions(a), newActivities(a),
+		newDev(a), newServe(a), newImport(a), newPayments(a), newAccounts(a), newMessages(a), newProducers(a), newSubscriptions(a), newParked(a), newActivities(a),
 		newStory(a), newViews(a), newLog(a), newDemo(a), newBench(a), newConfig(a), newVersion(a))
 	root.Long = "remit takes payments all-or-nothing across services, tells other systems about them reliably, and answers\n" +
 		"questions about them from views. `remit dev` runs all of it on this machine.\n\n" +

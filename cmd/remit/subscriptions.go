@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -11,7 +12,7 @@ import (
 
 func newSubscriptions(a *app) *cobra.Command {
 	return group("subscriptions", "Send the records of topics to HTTP addresses",
-		newSubscriptionsList(a), newSubscriptionsShow(a), newSubscriptionsPut(a), newSubscriptionsDelete(a))
+		newSubscriptionsList(a), newSubscriptionsShow(a), newSubscriptionsPut(a), newSubscriptionsResume(a), newSubscriptionsDelete(a))
 }
 
 var subscriptionColumns = []column[api.Subscription]{
@@ -24,6 +25,56 @@ var subscriptionColumns = []column[api.Subscription]{
 	{"retry", func(s api.Subscription) string {
 		return fmt.Sprintf("%s to %s, until %s", s.Retry.Interval, s.Retry.MaxInterval, s.Retry.Deadline)
 	}},
+	{"state", ofStatus(func(s *api.SubscriptionStatus) string { return s.State })},
+	{"lag", ofStatus(func(s *api.SubscriptionStatus) string { return whole(s.Lag) })},
+}
+
+// subscriptionDetails are what is shown of one alone.
+var subscriptionDetails = []column[api.Subscription]{
+	{"since", ofStatus(func(s *api.SubscriptionStatus) string { return when(s.Since) })},
+	{"why", ofStatus(func(s *api.SubscriptionStatus) string { return s.Why })},
+	{"consent", ofStatus(func(s *api.SubscriptionStatus) string {
+		switch {
+		case s.Consent == nil:
+			return "not asked yet"
+		case !s.Consent.Granted:
+			return "not granted: " + s.Consent.Why
+		case s.Consent.RatePerMinute > 0:
+			return fmt.Sprintf("granted, %d a minute", s.Consent.RatePerMinute)
+		default:
+			return "granted"
+		}
+	})},
+	{"to be sent again", ofStatus(func(s *api.SubscriptionStatus) string { return whole(s.ReplaysWaiting) })},
+	{"since the start", ofStatus(func(s *api.SubscriptionStatus) string {
+		c := s.Counts
+		return fmt.Sprintf("%d delivered, %d failures, %d filtered out, %d parked, %d missed", c.Delivered, c.Failures, c.Filtered, c.Parked, c.Missed)
+	})},
+	{"last error", ofStatus(func(s *api.SubscriptionStatus) string {
+		if s.LastError == nil {
+			return ""
+		}
+		return fmt.Sprintf("%s: %s", when(s.LastError.At), s.LastError.Error)
+	})},
+	{"failing keys", ofStatus(func(s *api.SubscriptionStatus) string {
+		if s.FailingKeys == 0 {
+			return ""
+		}
+		var all []string
+		for _, f := range s.Failing {
+			all = append(all, fmt.Sprintf("%q at %s/%d/%d, %d attempts since %s", f.Key, f.Topic, f.Partition, f.Offset, f.Attempts, when(f.Since)))
+		}
+		return fmt.Sprintf("%d: %s", s.FailingKeys, strings.Join(all, "; "))
+	})},
+}
+
+func ofStatus(value func(*api.SubscriptionStatus) string) func(api.Subscription) string {
+	return func(s api.Subscription) string {
+		if s.Status == nil {
+			return ""
+		}
+		return value(s.Status)
+	}
 }
 
 // completeSubscriptions completes the name of a subscription.
@@ -66,11 +117,25 @@ func newSubscriptionsPut(a *app) *cobra.Command {
 }
 
 func newSubscriptionsShow(a *app) *cobra.Command {
-	c := verb("show SUBSCRIPTION", "Show a subscription", cobra.ExactArgs(1), func(c *cobra.Command, args []string) error {
-		return one(c.Context(), a, http.MethodGet, at("subscriptions", args[0]), nil, subscriptionColumns...)
+	c := verb("show SUBSCRIPTION", "Show a subscription, and how it stands", cobra.ExactArgs(1), func(c *cobra.Command, args []string) error {
+		return one(c.Context(), a, http.MethodGet, at("subscriptions", args[0]), nil, append(subscriptionColumns, subscriptionDetails...)...)
 	})
 	c.Aliases, c.ValidArgsFunction = []string{"get"}, completeSubscriptions(a)
 	c.Example = "  remit subscriptions show crm -o json"
+	return c
+}
+
+func newSubscriptionsResume(a *app) *cobra.Command {
+	var b api.ResumeRequest
+	c := verb("resume SUBSCRIPTION", "Let a paused subscription go on", cobra.ExactArgs(1), func(c *cobra.Command, args []string) error {
+		return one(c.Context(), a, http.MethodPost, at("subscriptions", args[0], "resume"), b, append(subscriptionColumns, subscriptionDetails...)...)
+	})
+	c.ValidArgsFunction = completeSubscriptions(a)
+	c.Long = "Let a paused subscription go on: one whose sink has said that it is gone (410). Its sink is asked for consent again. Nothing was lost: what it\n" +
+		"missed is delivered."
+	c.Example = "  remit subscriptions resume crm --reason 'the address is served again'"
+	c.Flags().StringVar(&b.Reason, "reason", "", "why; it stands on the log")
+	needed(c, "reason")
 	return c
 }
 

@@ -160,6 +160,12 @@ func (r *reader) noted(next log.Offset, progress string) Committed {
 	return Committed{next, strconv.FormatInt(r.of.Registered.UnixMilli(), 10) + ";" + progress}
 }
 
+// Progress returns the part of a remark beside an offset that package consumers has written.
+func Progress(remark string) string {
+	_, progress, _ := strings.Cut(remark, ";")
+	return progress
+}
+
 func (r *reader) own(c Committed) (progress string, ok bool) {
 	registered, progress, ok := strings.Cut(c.Remark, ";")
 	return progress, ok && registered == strconv.FormatInt(r.of.Registered.UnixMilli(), 10)

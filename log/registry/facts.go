@@ -109,6 +109,13 @@ type SubscriptionRemoved struct {
 	Name string `json:"name"`
 }
 
+// SubscriptionResumed is the fact that a person had a paused subscription go on. It changes nothing else.
+type SubscriptionResumed struct {
+	Name   string `json:"name"`
+	By     string `json:"by,omitzero"`
+	Reason string `json:"reason"`
+}
+
 // EventType is the type on the log.
 func (Created) EventType() string { return "remit.log.created.v1" }
 
@@ -133,11 +140,14 @@ func (SubscriptionRegistered) EventType() string { return "remit.subscription.re
 // EventType is the type on the log.
 func (SubscriptionRemoved) EventType() string { return "remit.subscription.removed.v1" }
 
+// EventType is the type on the log.
+func (SubscriptionResumed) EventType() string { return "remit.subscription.resumed.v1" }
+
 // Facts lists the facts of this package.
 func Facts() []fold.FactType {
 	return []fold.FactType{
 		fold.FactOf[Created](), fold.FactOf[Registered](), fold.FactOf[Removed](),
 		fold.FactOf[InstanceRegistered](), fold.FactOf[InstanceExpired](), fold.FactOf[InstanceLeft](),
-		fold.FactOf[SubscriptionRegistered](), fold.FactOf[SubscriptionRemoved](),
+		fold.FactOf[SubscriptionRegistered](), fold.FactOf[SubscriptionRemoved](), fold.FactOf[SubscriptionResumed](),
 	}
 }

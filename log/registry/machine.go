@@ -300,3 +300,15 @@ func (c Unsubscribe) Decide(t *fold.Turn) (any, error) {
 	emit(t, c.Name, "unsubscribed", SubscriptionRemoved(c))
 	return nil, nil
 }
+
+// Resume records that a person has a subscription go on; ErrUnknownSubscription if it is not there.
+type Resume struct{ Name, By, Reason string }
+
+// Decide implements fold.Command.
+func (c Resume) Decide(t *fold.Turn) (any, error) {
+	if _, ok := subscriptions.Get(t.Rows(), c.Name); !ok {
+		return nil, ErrUnknownSubscription
+	}
+	emit(t, c.Name, "resumed", SubscriptionResumed(c))
+	return nil, nil
+}

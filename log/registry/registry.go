@@ -135,6 +135,12 @@ func (r *Registry) Subscribe(ctx context.Context, c Subscribe) (Subscription, bo
 	return put.Now, put.Added, err
 }
 
+// Resume records that a person has a paused subscription go on; ErrUnknownSubscription if it is not there. To do so is push's.
+func (r *Registry) Resume(ctx context.Context, c Resume) error {
+	_, err := do[any](ctx, r, c)
+	return err
+}
+
 // Unsubscribe removes a subscription; ErrUnknownSubscription if it is not there.
 func (r *Registry) Unsubscribe(ctx context.Context, name string) error {
 	_, err := do[any](ctx, r, Unsubscribe{name})

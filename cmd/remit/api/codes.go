@@ -42,6 +42,7 @@ const (
 	CodeFewerPartitions      Code = "fewer_partitions"
 	CodeTopicInUse           Code = "topic_in_use"
 	CodeRegistrationLimit    Code = "registration_limit"
+	CodeNotReplayable        Code = "not_replayable"
 	CodeTooLarge             Code = "too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeTooMany              Code = "too_many"
@@ -130,6 +131,8 @@ var Codes = []CodeInfo{
 		"The topic has messages that are undecided or not yet delivered. Decide them first."},
 	{CodeRegistrationLimit, http.StatusConflict, false, "As many are registered as there may be",
 		"remit keeps no more producers, instances of a producer, or subscriptions; `detail` says of which. Delete what is no longer needed."},
+	{CodeNotReplayable, http.StatusConflict, false, "It cannot be sent again",
+		"The parked record is none that can be sent again, or nobody would take it; `detail` says which, and what to do. Nothing was sent."},
 	{CodeTooLarge, http.StatusRequestEntityTooLarge, false, "Too large",
 		"A body, and a line of NDJSON, is at most 1 MiB. Send less, or in pieces."},
 	{CodeUnsupportedMediaType, http.StatusUnsupportedMediaType, false, "Unsupported media type",

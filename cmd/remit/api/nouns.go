@@ -2,6 +2,7 @@ package api
 
 import (
 	"github.com/remitlog/remit/broker"
+	"github.com/remitlog/remit/consumers/parked"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/log/registry"
@@ -19,6 +20,8 @@ type Nouns struct {
 	Views    *projections.Views
 	// Answering is at how many addresses a producer can be asked that are not known to fail.
 	Answering func(producer string) int
+	Parked    *parked.Shelf
+	Push      Deliveries
 	// AutoCreate makes a topic when something is first written to it.
 	AutoCreate bool
 	// TopicPartitions is how many partitions a topic gets that asks for no number; 0 means log.PartitionsDefault.
@@ -36,7 +39,8 @@ func (n Nouns) Routes() []Route {
 		accounts,
 		topics,
 		&Producers{Registry: n.Registry, Node: n.Node},
-		&Subscriptions{Registry: n.Registry, Log: n.Log, Node: n.Node},
+		&Subscriptions{Registry: n.Registry, Log: n.Log, Node: n.Node, Push: n.Push},
+		&Parked{Shelf: n.Parked, Log: n.Log, Node: n.Node, Registry: n.Registry},
 		&Messages{Node: n.Node, Broker: n.Broker, Registry: n.Registry, Topics: topics, Views: n.Views, Answering: n.Answering},
 		&Activities{Views: n.Views, Node: n.Node},
 		&Views{Views: n.Views, Accounts: accounts, Payments: payments},

@@ -119,7 +119,8 @@ func TestOpenAPISchemas(t *testing.T) {
 		PaymentRequest{}, Payment{}, Refund{}, OpenAccount{}, ChangeAccount{}, Account{}, CashRequest{}, Cash{}, Entry{}, TopicRequest{}, Topic{},
 		TopicEnd{}, EventPlace{}, Published{}, TopicEvents{}, TopicEvent{}, RawRecord{}, Message{}, Heard{}, Delivery{}, Step{}, ProducerRequest{},
 		CheckRequest{}, PrecheckRequest{}, ProducerCall{}, Producer{}, ProducerCheck{}, InstanceRequest{}, Instance{}, SubscriptionRequest{}, RetryRequest{},
-		Subscription{}, Retry{}, Activity{}, Action{}, View{}, ViewPartition{}, Record{}, Transaction{},
+		Subscription{}, SubscriptionStatus{}, SubscriptionConsent{}, SubscriptionCounts{}, SubscriptionError{}, FailingRecord{}, ResumeRequest{}, ParkedRecord{}, ParkedReplay{},
+		ReplayRequest{}, ReplayPosition{}, Replay{}, ReplayGroup{}, ReplayLeft{}, Retry{}, Activity{}, Action{}, View{}, ViewPartition{}, Record{}, Transaction{},
 		Day{}, Story{}, StoryEvent{}, Build{},
 	} {
 		typ := reflect.TypeOf(v)

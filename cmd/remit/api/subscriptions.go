@@ -23,6 +23,7 @@ type Subscriptions struct {
 	Registry *registry.Registry
 	Log      log.Log
 	Node     *fold.Node // of the core, for positions
+	Push     Deliveries
 }
 
 // Routes returns them.
@@ -32,6 +33,7 @@ func (s *Subscriptions) Routes() []Route {
 		{Method: "GET", Pattern: "/v1/subscriptions/{subscription}", Name: "getSubscription", Handler: s.get},
 		{Method: "GET", Pattern: "/v1/subscriptions", Name: "listSubscriptions", Handler: s.list},
 		{Method: "DELETE", Pattern: "/v1/subscriptions/{subscription}", Name: "deleteSubscription", Handler: s.delete},
+		{Method: "POST", Pattern: "/v1/subscriptions/{subscription}/resume", Name: "resumeSubscription", Handler: s.resume},
 	}
 }
 
@@ -46,6 +48,8 @@ type Subscription struct {
 	From         string `json:"from"`
 	Retry        Retry  `json:"retry"`
 	RegisteredAt Time   `json:"registeredAt"`
+	// Status is how it stands. What was just put has none yet.
+	Status *SubscriptionStatus `json:"status,omitzero"`
 }
 
 // Retry is how a delivery that failed is tried again.
@@ -192,7 +196,7 @@ func (s *Subscriptions) get(w http.ResponseWriter, r *http.Request) error {
 		return unknownSubscription(name)
 	}
 	SetPosition(w, s.Node.Position())
-	return WriteJSON(w, http.StatusOK, subscriptionAnswer(found))
+	return WriteJSON(w, http.StatusOK, s.withStatus(found))
 }
 
 func (s *Subscriptions) list(w http.ResponseWriter, r *http.Request) error {
@@ -201,7 +205,7 @@ func (s *Subscriptions) list(w http.ResponseWriter, r *http.Request) error {
 	if err := q.Done(); err != nil {
 		return err
 	}
-	list := pageByName(q, page, s.Registry.Subscriptions(), func(s registry.Subscription) string { return s.Name }, subscriptionAnswer)
+	list := pageByName(q, page, s.Registry.Subscriptions(), func(s registry.Subscription) string { return s.Name }, s.withStatus)
 	SetPosition(w, s.Node.Position())
 	return WriteJSON(w, http.StatusOK, list)
 }

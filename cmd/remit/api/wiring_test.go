@@ -3,6 +3,7 @@ package api_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"maps"
@@ -17,6 +18,9 @@ import (
 	"github.com/remitlog/remit/broker/callout"
 	"github.com/remitlog/remit/cmd/remit/api"
 	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/consumers"
+	"github.com/remitlog/remit/consumers/parked"
+	"github.com/remitlog/remit/consumers/push"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/embedded"
 	"github.com/remitlog/remit/log/registry"
@@ -31,6 +35,7 @@ type world struct {
 	log    *embedded.Log
 	caller *callout.Caller
 	server *httptest.Server
+	push   deliveries
 }
 
 func newWorld(t testing.TB) *world { return newWorldOn(t, vfs.NewMem(), "") }
@@ -73,12 +78,39 @@ func newWorldIn(t testing.TB, fs vfs.FS, dir string, over func(log.Log) log.Log,
 	if err != nil {
 		t.Fatal(err)
 	}
-	nouns := api.Nouns{Log: l, Node: c.Node, Registry: c.Registry, Broker: c.Broker, Payments: c.Payments, Views: v, TopicPartitions: 2, Answering: asker.Answering}
+	d := deliveries{}
+	nouns := api.Nouns{Log: l, Node: c.Node, Registry: c.Registry, Broker: c.Broker, Payments: c.Payments, Views: v, TopicPartitions: 2, Answering: asker.Answering,
+		Push: d, Parked: parked.New(parked.Options{Log: l, Takes: d.takes, Committed: d.committed})}
 	s, err := api.New(api.Options{Routes: nouns.Routes(), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &world{t, c, v, l, caller, httptest.NewUnstartedServer(s)}
+	return &world{t, c, v, l, caller, httptest.NewUnstartedServer(s), d}
+}
+
+// deliveries stand for package push: subscriptions by name, as they stand.
+type deliveries map[string]push.Status
+
+func (d deliveries) Status(name string) (push.Status, bool) { st, ok := d[name]; return st, ok }
+
+func (d deliveries) Resume(name string) bool {
+	st, ok := d[name]
+	st.State, st.Why = push.StateAsking, ""
+	d[name] = st
+	return ok
+}
+
+// takes has groups take all, but for one.
+func (d deliveries) takes(_ context.Context, group, _ string) error {
+	if group == "old" {
+		return errors.New("group old does not read orders.replay: run its service with consumers.Options.Replays")
+	}
+	return nil
+}
+
+// committed has groups be done with what is first in its partition.
+func (d deliveries) committed(context.Context, string) (parked.Taken, error) {
+	return func(p consumers.Place) bool { return p.Offset == 0 }, nil
 }
 
 func (w *world) close() {
