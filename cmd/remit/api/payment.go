@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"strconv"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -95,7 +94,7 @@ func appendTime(b []byte, name string, t Time) []byte {
 }
 
 func appendInstant(b []byte, t Time) []byte {
-	return append(time.Time(t).UTC().AppendFormat(append(b, '"'), time.RFC3339Nano), '"')
+	return append(t.append(append(b, '"')), '"')
 }
 
 // Refund is a refund as it is answered.

@@ -164,7 +164,7 @@ type conventionCase struct {
 var conventionCases = []conventionCase{
 	// Bodies (H1).
 	{name: "good", body: `{"id":"o-1","key":"alice","amount":"12.50","timeout":"90s","at":"2026-01-31T13:00:00+01:00","payload":{"a":1}}`, status: 201,
-		want: []string{`"id":"o-1"`, `"timeout":"90s"`, `"at":"2026-01-31T12:00:00Z"`, `"payload":{"a":1}`}, sent: "Content-Type: application/json\nRemit-Position: Awc"},
+		want: []string{`"id":"o-1"`, `"timeout":"90s"`, `"at":"2026-01-31T12:00:00.000Z"`, `"payload":{"a":1}`}, sent: "Content-Type: application/json\nRemit-Position: Awc"},
 	{name: "charset", header: "Content-Type: application/json; charset=utf-8", body: `{"id":"o-1","key":"a","amount":"1"}`, status: 201},
 	{name: "unknown field, near", body: `{"id":"o-1","amout":"1"}`, status: 400, want: []string{`"code":"unknown_field"`, `"field":"amout"`, "did you mean amount?"}},
 	{name: "unknown field, far", body: `{"zzzzzzzzzzz":"1"}`, status: 400, want: []string{`"code":"unknown_field"`, "it knows id, key, amount"}},
@@ -215,7 +215,7 @@ var conventionCases = []conventionCase{
 	{name: "no schema", method: "GET", path: "/schemas/remit.thing.mad.v1.json", status: 404, want: []string{`"code":"not_found"`, "did you mean /schemas/remit.thing.made.v1.json?"}},
 
 	// Queries.
-	{name: "list", method: "GET", path: "/v1/things?from=2026-01-01T00:00:00Z&to=2026-01-02T01:00:00%2B01:00&pageSize=2&state=open", status: 200, want: []string{`"items":["2","","2026-01-01T00:00:00Z","2026-01-02T00:00:00Z"]`, `"nextPageToken":"`}},
+	{name: "list", method: "GET", path: "/v1/things?from=2026-01-01T00:00:00Z&to=2026-01-02T01:00:00%2B01:00&pageSize=2&state=open", status: 200, want: []string{`"items":["2","","2026-01-01T00:00:00.000Z","2026-01-02T00:00:00.000Z"]`, `"nextPageToken":"`}},
 	{name: "list by default", method: "GET", path: "/v1/things", status: 200, want: []string{`"items":["50"`}},
 	{name: "unknown parameter", method: "GET", path: "/v1/things?stat=open", status: 400, want: []string{`"code":"invalid_parameter"`, `"parameter":"stat"`, "did you mean state?"}},
 	{name: "parameter with a verb", method: "GET", path: "/v1/things?%25d%25s%25v%25d%25s=open", status: 400, want: []string{`"parameter":"%d%s%v%d%s"`, "it knows after, from"}},
@@ -421,6 +421,22 @@ func TestLoopbackOnly(t *testing.T) {
 		w := httptest.NewRecorder()
 		if s.ServeHTTP(w, r); w.Code != want {
 			t.Errorf("%q: %d, want %d", host, w.Code, want)
+		}
+	}
+}
+
+// TestTimesSortAsText: milliseconds are written also where they are noughts.
+func TestTimesSortAsText(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))
+	for add, want := range map[time.Duration]string{
+		0: "2026-01-02T02:04:05.000Z", 340 * time.Millisecond: "2026-01-02T02:04:05.340Z", 342 * time.Millisecond: "2026-01-02T02:04:05.342Z",
+		342*time.Millisecond + 1: "2026-01-02T02:04:05.342000001Z",
+	} {
+		x := Time(at.Add(add))
+		quoted := `"` + want + `"`
+		b, err := json.Marshal(x)
+		if fast := appendInstant(nil, x); err != nil || x.String() != want || string(b) != quoted || string(fast) != quoted {
+			t.Errorf("%s, %s and %s (%v), want %s", x, b, fast, err, want)
 		}
 	}
 }

@@ -86,14 +86,21 @@ func (t *Time) UnmarshalText(b []byte) error {
 }
 
 // MarshalText writes it in UTC.
-func (t Time) MarshalText() ([]byte, error) {
-	return time.Time(t).UTC().AppendFormat(nil, time.RFC3339Nano), nil
+func (t Time) MarshalText() ([]byte, error) { return t.append(nil), nil }
+
+// append writes milliseconds always, so that times sort as text, and nanoseconds where there are any.
+func (t Time) append(b []byte) []byte {
+	u := time.Time(t).UTC()
+	if u.Nanosecond()%int(time.Millisecond) != 0 {
+		return u.AppendFormat(b, time.RFC3339Nano)
+	}
+	return u.AppendFormat(b, "2006-01-02T15:04:05.000Z07:00")
 }
 
 // IsZero makes omitzero leave out a time that is not set.
 func (t Time) IsZero() bool { return time.Time(t).IsZero() }
 
-func (t Time) String() string { return time.Time(t).UTC().Format(time.RFC3339Nano) }
+func (t Time) String() string { return string(t.append(nil)) }
 
 // Nearest returns the known word that a typing mistake away from word, "" if none is near.
 func Nearest(word string, known []string) string {
