@@ -86,6 +86,28 @@ func TestCheckHandler(t *testing.T) {
 	}
 }
 
+// FuzzCheckHandler: whatever is sent, a row is written only for what is answered with rollback.
+func FuzzCheckHandler(f *testing.F) {
+	id := log.NewID(time.Now(), "alice")
+	f.Add("application/cloudevents+json", asked("shop", id))
+	f.Add("application/cloudevents+json", asked("warehouse", id))
+	f.Add("application/cloudevents-batch+json", append(append([]byte("["), asked("shop", id)...), ']'))
+	f.Add("application/json", []byte(`{"messageId":"`+id.String()+`","producer":"shop"}`))
+	f.Add("", []byte{})
+	f.Fuzz(func(t *testing.T, contentType string, body []byte) {
+		db := newMemory()
+		p, err := producer.New(db, producer.Options{Server: producertest.URL, Producer: "shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := call(p.CheckHandler(), http.MethodPost, http.Header{"Content-Type": {contentType}}, bytes.NewReader(body))
+		rolledBack := w.Code == http.StatusOK && w.Body.String() == `{"verdict":"rollback"}`
+		if rolledBack != (len(db.decisions) == 1) || len(db.decisions) > 1 || w.Code >= http.StatusInternalServerError {
+			t.Errorf("%d %s; rows %v", w.Code, w.Body, db.decisions)
+		}
+	})
+}
+
 func rows(s *shop) (n int) {
 	s.t.Helper()
 	if err := s.db.QueryRowContext(s.t.Context(), "SELECT count(*) FROM "+producer.Table).Scan(&n); err != nil {
