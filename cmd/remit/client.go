@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -97,6 +98,9 @@ func (c *client) unreachable(ctx context.Context, err error) error {
 	}
 	if inner := (*url.Error)(nil); errors.As(err, &inner) {
 		err = inner.Err // without method and address, which are said here
+	}
+	if distrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &distrusted) {
+		return &codedError{exitUnavailable, fmt.Errorf("%s shows a certificate that is not trusted here: %w\nIf it is one of your own, SSL_CERT_FILE names the file, PEM, of the CA that made it", c.base, distrusted.Err)}
 	}
 	return &codedError{exitUnavailable, fmt.Errorf("no answer from %s: %w\nIs it running? Start one with `remit dev`, or say where it is with --server or REMIT_SERVER", c.base, err)}
 }

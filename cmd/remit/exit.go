@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"syscall"
 
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
@@ -61,7 +62,7 @@ func exitCode(err error) int {
 		return exitBroken
 	case errors.Is(err, log.ErrLocked), errors.Is(err, log.ErrTopicExists):
 		return exitConflict
-	case errors.Is(err, log.ErrDiskFull):
+	case errors.Is(err, log.ErrDiskFull), errors.Is(err, syscall.ENOSPC):
 		return exitUnavailable
 	default:
 		return exitError

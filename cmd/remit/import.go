@@ -189,7 +189,7 @@ func (a *app) printImport(s importer.Summary) error {
 		}
 	}
 	if s.Conflicts > 0 {
-		return &codedError{exitConflict, fmt.Errorf("%d rows were rejected because remit has something else under their ids or accounts: "+
+		return &codedError{exitConflict, fmt.Errorf("remit has something else under the ids or accounts of %d of the rejected rows: "+
 			"was another file of this name imported before? Give this one another name with --as", s.Conflicts)}
 	}
 	return nil

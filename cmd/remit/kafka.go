@@ -22,7 +22,7 @@ func listenKafka(ctx context.Context, config Config) (net.Listener, error) {
 	}
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.Kafka)
 	if err != nil {
-		return nil, &codedError{exitUnavailable, fmt.Errorf("--kafka %s: %w\nIs another remit, or a Kafka, running? Stop it, or give another address; port 0 picks a free one", config.Kafka, err)}
+		return nil, listenError("kafka", config.Kafka, "another remit, or a Kafka,", err)
 	}
 	if secure != nil {
 		l = tls.NewListener(l, secure)

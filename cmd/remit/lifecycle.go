@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -57,7 +58,7 @@ func (a *app) serve(ctx context.Context, name string, config Config) error {
 
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", config.HTTP)
 	if err != nil {
-		return &codedError{exitUnavailable, fmt.Errorf("--http %s: %w\nIs another remit running? Stop it, or give another address; port 0 picks a free one", config.HTTP, err)}
+		return listenError("http", config.HTTP, "another remit", err)
 	}
 	defer listener.Close()
 
@@ -84,6 +85,18 @@ func (a *app) serve(ctx context.Context, name string, config Config) error {
 		}
 	}()
 	return r.untilStopped(ctx)
+}
+
+// listenError says what to do about an address that cannot be listened on.
+func listenError(flag, address, who string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return &codedError{exitUnavailable, fmt.Errorf("--%s %s: %w\nIs %s running? Stop it, or give another address; port 0 picks a free one", flag, address, err, who)}
+	case errors.Is(err, os.ErrPermission):
+		return usageErrorf("--%s %s: %w\nPorts below 1024 are the system's: give one above, or the program the right to it", flag, address, err)
+	default:
+		return usageErrorf("--%s %s: %w\nGive an address that this machine has, such as 127.0.0.1:0", flag, address, err)
+	}
 }
 
 // openNode opens the node. A signal meanwhile gives up: the first by ending the context, the second at once.

@@ -320,6 +320,23 @@ func TestAddressTaken(t *testing.T) {
 	}
 }
 
+// TestListenError: what to do goes by why an address cannot be had.
+func TestListenError(t *testing.T) {
+	for errno, want := range map[syscall.Errno]struct {
+		code int
+		hint string
+	}{
+		syscall.EADDRINUSE:    {exitUnavailable, "another remit running"},
+		syscall.EACCES:        {exitUsage, "below 1024"},
+		syscall.EADDRNOTAVAIL: {exitUsage, "an address that this machine has"},
+	} {
+		err := listenError("http", "127.0.0.1:80", "another remit", &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", errno)})
+		if exitCode(err) != want.code || !strings.Contains(err.Error(), want.hint) || !errors.Is(err, errno) {
+			t.Errorf("%v: exit %d", err, exitCode(err))
+		}
+	}
+}
+
 // TestTLS: with a client CA, a client that shows a certificate of it is served, over HTTP/2, and one that shows none is not.
 func TestTLS(t *testing.T) {
 	dir := t.TempDir()

@@ -121,7 +121,7 @@ type listFlags struct {
 }
 
 func (l *listFlags) add(c *cobra.Command, spans bool) {
-	c.Flags().IntVar(&l.limit, "limit", limitDefault, "how many to print, the newest first; 0 prints all")
+	c.Flags().Var(newCount(&l.limit, limitDefault), "limit", "how many to print, the newest first; 0 prints all")
 	if spans {
 		c.Flags().StringVar(&l.from, "from", "", "from this time on, RFC 3339")
 		c.Flags().StringVar(&l.to, "to", "", "before this time, RFC 3339")
@@ -130,7 +130,7 @@ func (l *listFlags) add(c *cobra.Command, spans bool) {
 
 // addByName is add for lists that are in the order of names.
 func (l *listFlags) addByName(c *cobra.Command) {
-	c.Flags().IntVar(&l.limit, "limit", limitDefault, "how many to print, the first names first; 0 prints all")
+	c.Flags().Var(newCount(&l.limit, limitDefault), "limit", "how many to print, the first names first; 0 prints all")
 }
 
 func (l *listFlags) span() query { return query{"from", l.from, "to", l.to} }

@@ -118,7 +118,7 @@ func plain(s string) string {
 			return r
 		case r == '\t':
 			return ' '
-		case unicode.IsControl(r):
+		case unicode.IsControl(r), unicode.Is(unicode.Bidi_Control, r): // what turns the direction turns the columns that follow
 			return unicode.ReplacementChar
 		default:
 			return r

@@ -9,10 +9,14 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/remitlog/remit/cmd/remit/api"
 )
 
 // serverDefault is where the commands look for the server.
@@ -78,8 +82,29 @@ func (a *app) root() *cobra.Command {
 	root.SetOut(a.stdout)
 	root.SetErr(a.stderr)
 	strictDefaults(root) // behind SetOut: where a completion script goes is fixed when its command is made
+	root.Version = api.ReadBuild().Version
+	root.SetVersionTemplate("remit {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return plainFlag(err) })
 	a.noteBegin(root)
 	return root
+}
+
+// plainFlag says in words what strconv found in a number.
+func plainFlag(err error) error {
+	bad, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if !ok {
+		return err
+	}
+	switch n := (*strconv.NumError)(nil); {
+	case !errors.As(err, &n):
+		return err
+	case errors.Is(n, strconv.ErrRange):
+		return fmt.Errorf("--%s %s: the number is too large", bad.GetFlag().Name, bad.GetValue())
+	case bad.GetFlag().Value.Type() == "float64":
+		return fmt.Errorf("--%s %q is not a number", bad.GetFlag().Name, bad.GetValue())
+	default:
+		return fmt.Errorf("--%s %q is not a whole number", bad.GetFlag().Name, bad.GetValue())
+	}
 }
 
 // strictDefaults makes cobra's own commands refuse what they do not know: as they come they print help and exit with 0.
@@ -141,6 +166,9 @@ func asGroup(c *cobra.Command) {
 func (a *app) noteBegin(c *cobra.Command) {
 	if inner := c.RunE; inner != nil && !c.HasSubCommands() {
 		c.RunE = func(c *cobra.Command, args []string) error {
+			if slices.Contains(args, "") { // a variable of a script that is not set; it would be left out of the call's path
+				return usageErrorf("%s: an argument is empty", c.CommandPath())
+			}
 			a.began = true
 			return inner(c, args)
 		}
@@ -189,4 +217,26 @@ func (c *choice) Set(s string) error {
 	}
 	*c.to = s
 	return nil
+}
+
+// count is a flag of a whole number that is not below zero.
+type count struct{ to *int }
+
+func newCount(to *int, is int) *count {
+	*to = is
+	return &count{to}
+}
+
+func (c *count) String() string { return strconv.Itoa(*c.to) }
+func (c *count) Type() string   { return "int" }
+
+func (c *count) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err == nil && n < 0 {
+		err = errors.New("it is below zero")
+	}
+	if err == nil {
+		*c.to = n
+	}
+	return err
 }

@@ -8,7 +8,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/remitlog/remit/cmd/remit/api"
@@ -41,6 +43,11 @@ func TestCommandLine(t *testing.T) {
 		{"version", exitOK, "platform", ""},
 		{"version -o json", exitOK, `{"version":`, ""},
 		{"version -o xml", exitUsage, "", `"xml" is not one of table, json, jsonl`},
+		{"--version", exitOK, "remit (devel)\n", ""},
+		{"payments list --limit -1", exitUsage, "", "below zero"},
+		{"payments list --limit x", exitUsage, "", `--limit "x" is not a whole number`},
+		{"import f --rate x", exitUsage, "", `--rate "x" is not a number`},
+		{"bench append --callers 99999999999999999999", exitUsage, "", "the number is too large"},
 		{"version extra", exitUsage, "", "See `remit version --help`"},
 		{"version --nope", exitUsage, "", "unknown flag: --nope"},
 		{"config print", exitOK, "127.0.0.1:8080  default", ""},
@@ -72,6 +79,13 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
+// An argument that is empty is one that a script forgot: it is not left out of what is asked for.
+func TestEmptyArgument(t *testing.T) {
+	if code, _, stderr := runApp(t, nil, "payments", "get", ""); code != exitUsage || !strings.Contains(stderr, "an argument is empty") {
+		t.Errorf("%d: %s", code, stderr)
+	}
+}
+
 // TestExitCodes: an error, wrapped, keeps its exit code.
 func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
@@ -88,6 +102,7 @@ func TestExitCodes(t *testing.T) {
 		{registry.ErrPartitions, exitUsage},
 		{log.ErrLocked, exitConflict},
 		{log.ErrDiskFull, exitUnavailable},
+		{fmt.Errorf("store: write failed: %w", &os.PathError{Op: "write", Path: "f", Err: syscall.ENOSPC}), exitUnavailable},
 		{&apiError{Status: 400}, exitUsage},
 		{&apiError{Status: 402}, exitError},
 		{&apiError{Status: 404}, exitNotFound},
@@ -174,6 +189,12 @@ func TestClient(t *testing.T) {
 			}
 		}
 	}
+	secure := httptest.NewTLSServer(server)
+	defer secure.Close()
+	_, err = newClient(secure.URL).call(t.Context(), "GET", "/busy", nil, nil)
+	if exitCode(err) != exitUnavailable || !strings.Contains(fmt.Sprint(err), "SSL_CERT_FILE") || strings.Contains(fmt.Sprint(err), "Is it running") {
+		t.Errorf("a certificate of one's own: %v", err)
+	}
 	for _, bad := range []string{"ftp://x", "http://", "http://a b"} {
 		if _, err := (&app{server: bad}).client(); exitCode(err) != exitUsage {
 			t.Errorf("%s: %v", bad, err)
@@ -190,10 +211,10 @@ func TestClient(t *testing.T) {
 func TestTableIsPlain(t *testing.T) {
 	var out bytes.Buffer
 	a := &app{stdout: &out, format: "table"}
-	if err := printList(a, []string{"a\x1b[31mb\tc\nd"}, column[string]{"reference", func(s string) string { return s }}); err != nil {
+	if err := printList(a, []string{"a\x1b[31mb\tc\nd\u202ee"}, column[string]{"reference", func(s string) string { return s }}); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := out.String(), "REFERENCE\na�[31mb c d\n"; got != want {
+	if got, want := out.String(), "REFERENCE\na�[31mb c d�e\n"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 }

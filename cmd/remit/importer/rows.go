@@ -82,6 +82,9 @@ func newRowReader(in io.Reader, currency accounts.Currency) (*rowReader, error) 
 	if err == io.EOF {
 		return nil, fmt.Errorf("%w: it is empty", ErrHeader)
 	}
+	if e, ok := errors.AsType[*rowError](err); ok {
+		return nil, fmt.Errorf("%w: line 1: %s", ErrHeader, e.reason)
+	}
 	if err != nil {
 		return nil, err
 	}
