@@ -36,7 +36,9 @@ func (s *Scratch) Record(e *Event, p Partition) Record {
 	w := recordWriter{buf: s.room(bytes), headers: s.headers[n : n : n+headers]}
 	r := e.write(&w, names, p)
 	s.headers = s.headers[:n+len(w.headers)]
-	s.take(w.buf)
+	if !s.take(w.buf) {
+		s.bytes = s.bytes[:cap(s.bytes)] // the values before it moved are still there
+	}
 	return r
 }
 
@@ -55,9 +57,11 @@ func (s *Scratch) room(n int) []byte {
 	return s.bytes[len(s.bytes):]
 }
 
-// take takes what was appended to room. What has outgrown it is elsewhere.
-func (s *Scratch) take(b []byte) {
-	if cap(b) == cap(s.bytes)-len(s.bytes) {
-		s.bytes = s.bytes[:len(s.bytes)+len(b)]
+// take takes what was appended to room, and reports whether it is there: what has outgrown it is elsewhere.
+func (s *Scratch) take(b []byte) bool {
+	if cap(b) != cap(s.bytes)-len(s.bytes) {
+		return false
 	}
+	s.bytes = s.bytes[:len(s.bytes)+len(b)]
+	return true
 }

@@ -24,6 +24,9 @@ func TestScratch(t *testing.T) {
 			if rng.IntN(50) == 0 {
 				e.Subject = strings.Repeat("s", rng.IntN(100<<10))
 			}
+			if rng.IntN(4) == 0 { // longer than is reckoned with
+				e.Extensions = map[string]any{"long": strings.Repeat("l", rng.IntN(2<<10))}
+			}
 			p := log.Partition{Topic: "t", Index: int32(i)}
 			got, want = append(got, s.Record(&e, p)), append(want, e.Record(p))
 			text := fmt.Sprint(turn, " ", strings.Repeat("x", rng.IntN(6<<10)))
