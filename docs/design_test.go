@@ -95,7 +95,7 @@ var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 // TestLinks: what the pages point to is there, headings too.
 func TestLinks(t *testing.T) {
 	pages := []string{"../README.md"}
-	for _, pattern := range []string{"*.md", "adr/*.md"} {
+	for _, pattern := range []string{"*.md", "adr/*.md", "producers/*.md"} {
 		more, err := filepath.Glob(pattern)
 		if err != nil {
 			t.Fatal(err)

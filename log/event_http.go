@@ -59,6 +59,9 @@ func ParseHTTP(h http.Header, body []byte) ([]Event, error) {
 	if err != nil {
 		return nil, err
 	}
+	if contentType == StructuredContentType { // as most send it
+		return one(ParseStructured(body))
+	}
 	if !isCloudEvents(contentType) {
 		return one(parseHTTPBinary(h, contentType, body))
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
-	"maps"
 	"slices"
 )
 
@@ -45,9 +44,15 @@ func (p Position) Covers(q Position) bool {
 
 // String returns the opaque form: base64url of pairs of uvarints (partition step, end), by partition.
 func (p Position) String() string {
+	var few [8]int32 // a write's has one or two
+	partitions := few[:0]
+	for partition := range p {
+		partitions = append(partitions, partition)
+	}
+	slices.Sort(partitions)
 	b := make([]byte, 0, 4*len(p)+1)
 	last := int32(0)
-	for _, partition := range slices.Sorted(maps.Keys(p)) {
+	for _, partition := range partitions {
 		b = binary.AppendUvarint(b, uint64(partition-last))
 		b = binary.AppendUvarint(b, uint64(p[partition]))
 		last = partition

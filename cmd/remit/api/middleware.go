@@ -48,6 +48,9 @@ func RequestID(ctx context.Context) string {
 	return ""
 }
 
+// noSniff is shared by all answers.
+var noSniff = []string{"nosniff"}
+
 // handle wraps a route in what every call has: an id, a problem for whatever goes wrong, one line in the log, one observation.
 func (s *Server) handle(route Route) http.Handler {
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -56,7 +59,7 @@ func (s *Server) handle(route Route) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 		w := &answer{ResponseWriter: rw, unread: r.ContentLength != 0 && r.ProtoMajor == 1, streams: route.Streams}
 		w.Header().Set(RequestIDHeader, c.id)
-		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.Header()["X-Content-Type-Options"] = noSniff
 		s.setWriteDeadline(rw, route, start)
 
 		err := s.guarded(route, w, r)

@@ -195,10 +195,14 @@ func (q *Query) fail(name, format string, args ...any) {
 
 // Done returns the first problem, 400, also when there is a parameter that nobody has read.
 func (q *Query) Done() error {
-	for _, name := range slices.Sorted(maps.Keys(q.values)) {
-		if q.read[name] {
-			continue
+	var unread []string
+	for name := range q.values {
+		if !q.read[name] {
+			unread = append(unread, name)
 		}
+	}
+	slices.Sort(unread)
+	for _, name := range unread {
 		known := slices.Sorted(maps.Keys(q.read))
 		switch near := Nearest(name, known); {
 		case near != "":

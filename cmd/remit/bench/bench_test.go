@@ -168,22 +168,22 @@ func TestMessages(t *testing.T) {
 		MessageOptions
 		steps int
 	}{
-		{MessageOptions{Callers: 4}, 2},
-		{MessageOptions{Callers: 4, Names: true}, 3},
-		{MessageOptions{Callers: 2, Batch: true, InFlight: 20}, 2},
-		{MessageOptions{Callers: 2, Batch: true, InFlight: 3, Names: true, Rate: 200}, 3},
+		{MessageOptions{Callers: 4, CheckAfter: time.Hour}, 2},
+		{MessageOptions{Callers: 4, CheckAfter: time.Hour, Names: true}, 3},
+		{MessageOptions{Callers: 2, CheckAfter: time.Millisecond, Batch: true, InFlight: 20}, 2},
+		{MessageOptions{Callers: 2, CheckAfter: time.Hour, Batch: true, InFlight: 3, Names: true, Rate: 200}, 3},
 	} {
 		t.Run(fmt.Sprintf("%+v", c), func(t *testing.T) {
 			o := c.MessageOptions
-			o.Dir, o.Keys, o.Bytes, o.CheckAfter, o.Duration, o.Rounds, o.Say = t.TempDir(), 10, 200, time.Hour, 200*time.Millisecond, 2, t.Logf
+			o.Dir, o.Keys, o.Bytes, o.Duration, o.Rounds, o.Say = t.TempDir(), 10, 200, 200*time.Millisecond, 2, t.Logf
 			o.Begin, o.End = func() {}, func() {}
 			var err error
-			if o.Server, err = torture.Start(t.Context(), torture.Options{Binary: binary, Data: filepath.Join(o.Dir, "data")}); err != nil {
+			if o.Server, err = torture.Start(t.Context(), torture.Options{Binary: binary, Data: filepath.Join(o.Dir, "data"), Args: []string{"--calls-to", "loopback"}}); err != nil {
 				t.Fatal(err)
 			}
 			defer o.Server.Kill()
 			r, err := Messages(t.Context(), o)
-			if err != nil || r.Messages.Count == 0 || r.Ceiling.Count == 0 || r.Ratio <= 0 || r.Checks != 0 {
+			if err != nil || r.Messages.Count == 0 || r.Ceiling.Count == 0 || r.Ratio <= 0 || (r.Checks > 0) != (o.CheckAfter < time.Second) {
 				t.Fatalf("%+v %v", r, err)
 			}
 			if len(r.Steps) != c.steps || r.Steps[c.steps-2] < 500 {
