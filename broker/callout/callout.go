@@ -93,7 +93,11 @@ func New(opts Options) (*Caller, error) {
 		guard:  guard{loopback: opts.AllowLoopback, private: opts.AllowPrivate},
 		Dialer: net.Dialer{Timeout: opts.ConnectMax, Resolver: opts.Resolver},
 	}
-	c := &Caller{opts: opts, transport: newTransport(&opts, d.dial), targets: map[string]*target{}}
+	dial := d.dial
+	if opts.Dial != nil {
+		dial = opts.Dial
+	}
+	c := &Caller{opts: opts, transport: newTransport(&opts, dial), targets: map[string]*target{}}
 	c.base, c.cut = context.WithCancelCause(context.Background())
 	return c, nil
 }

@@ -196,10 +196,6 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0
 // openPipes makes a Caller whose connections lead to hosts. It returns what closes both.
 func openPipes(t testing.TB, o Options, hosts map[string]http.HandlerFunc) (*Caller, func()) {
 	t.Helper()
-	c, err := New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
 	p := &pipes{hosts: map[string]*pipeListener{}}
 	var servers []*http.Server
 	for host, h := range hosts {
@@ -209,7 +205,7 @@ func openPipes(t testing.TB, o Options, hosts map[string]http.HandlerFunc) (*Cal
 		servers = append(servers, s)
 		go func() { _ = s.Serve(l) }()
 	}
-	c.transport.DialContext = func(ctx context.Context, _, host string) (net.Conn, error) {
+	o.Dial = func(ctx context.Context, _, host string) (net.Conn, error) {
 		p.mu.Lock()
 		l := p.hosts[host]
 		p.mu.Unlock()
@@ -223,6 +219,10 @@ func openPipes(t testing.TB, o Options, hosts map[string]http.HandlerFunc) (*Cal
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
+	}
+	c, err := New(o)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return c, func() {
 		if err := c.Close(context.Background()); err != nil {

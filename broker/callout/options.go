@@ -2,6 +2,7 @@ package callout
 
 import (
 	"cmp"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -66,6 +67,8 @@ type Options struct {
 	Origin string
 	// Resolver looks names up; by default Go's own, which a context ends, as /etc/resolv.conf has it.
 	Resolver *net.Resolver
+	// Dial connects to HOST:PORT in the place of the machine's network, and nobody looks at addresses then: it is for tests whose network is not real.
+	Dial func(ctx context.Context, network, host string) (net.Conn, error)
 	// TLS is what TLS connections begin with; nil trusts the machine's roots.
 	TLS      *tls.Config
 	Listener Listener

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -48,7 +49,7 @@ func newWorldOn(t testing.TB, fs vfs.FS, dir string) *world {
 // newWorldOver has the core write to what over makes of the log.
 func newWorldOver(t testing.TB, fs vfs.FS, dir string, over func(log.Log) log.Log) *world {
 	t.Helper()
-	w := newWorldIn(t, fs, dir, over, callout.Options{AllowLoopback: true})
+	w := newWorldIn(t, fs, dir, over, callout.Options{AllowLoopback: true, BreakerOpen: 50 * time.Millisecond})
 	w.server.Start()
 	t.Cleanup(w.close)
 	return w
@@ -74,7 +75,7 @@ func newWorldIn(t testing.TB, fs vfs.FS, dir string, over func(log.Log) log.Log,
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := projections.Follow(t.Context(), projections.Options{Log: l, Dir: fs.PathJoin(dir, "v"), FS: fs, Partitions: 4, Fatal: fatal})
+	v, err := projections.Follow(t.Context(), projections.Options{Log: l, Dir: fs.PathJoin(dir, "v"), FS: fs, Partitions: 4, Fatal: fatal, Linger: time.Millisecond})
 	if err != nil {
 		t.Fatal(err)
 	}
