@@ -58,7 +58,8 @@ type sim struct {
 	mu      sync.Mutex
 	rnd     *rand.Rand
 	calm    bool
-	alive   *process
+	alive   *process // sends; it is killed again and again
+	other   *process // only answers
 	results []result
 }
 
@@ -96,6 +97,7 @@ type process struct {
 	producer *producer.Producer[*memoryTx]
 	dead     chan struct{}
 	once     sync.Once
+	away     time.Time // the database, until then; under mu
 }
 
 var errDead = errors.New("the process is dead")
@@ -158,11 +160,19 @@ func (p *process) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, err
 }
 
+// noDatabase reports whether it does not answer now.
+func (p *process) noDatabase() bool {
+	p.mu.Lock()
+	away := time.Now().Before(p.away)
+	p.mu.Unlock()
+	return away || p.isDead() || p.chance(20)
+}
+
 func (p *process) Dialect() producer.Dialect { return p.db.Dialect() }
 
 func (p *process) Text(ctx context.Context, query string, args ...any) (string, error) {
 	p.slow()
-	if p.isDead() || p.chance(20) {
+	if p.noDatabase() {
 		return "", errDead
 	}
 	return p.db.Text(ctx, query, args...)
@@ -173,7 +183,7 @@ func (p *process) Exec(ctx context.Context, statement string, args ...any) (int6
 }
 
 func (p *process) exec(ctx context.Context, on sqltx.Tx, statement string, args []any) (int64, error) {
-	if p.isDead() || p.chance(20) {
+	if p.noDatabase() {
 		return 0, errDead
 	}
 	p.slow()
@@ -224,6 +234,11 @@ func (p *process) end(tx *memoryTx, commit bool) error {
 		return errDead
 	}
 	if p.chance(10) {
+		if p.chance(2) { // and it does not come back soon
+			p.mu.Lock()
+			p.away = time.Now().Add(time.Second)
+			p.mu.Unlock()
+		}
 		go func() {
 			p.slow()
 			_ = tx.end(commit && p.chance(2))
@@ -238,6 +253,7 @@ func (p *process) end(tx *memoryTx, commit bool) error {
 func (s *sim) run() {
 	const clients, rounds = 6, 8
 	register(s.t, s.remit)
+	s.other, s.alive = s.newProcess(), nil
 	s.newProcess()
 	ctx, stop := context.WithCancel(s.t.Context())
 	var all, checks sync.WaitGroup
@@ -263,6 +279,7 @@ func (s *sim) run() {
 	stop()
 	checks.Wait()
 	s.alive.kill()
+	s.other.kill()
 	time.Sleep(time.Minute) // what was on its way has come
 	s.audit()
 }
@@ -337,6 +354,9 @@ func (s *sim) check(ctx context.Context) {
 	for ctx.Err() == nil {
 		for _, m := range s.remit.Messages() {
 			p := s.living()
+			if s.chance(2) {
+				p = s.other
+			}
 			if m.State != "prepared" || s.chance(2) {
 				continue
 			}
