@@ -21,8 +21,8 @@ const (
 	CheckType = "remit.message.check.v1"
 	// PrecheckType is the type of the event that asks a producer whether a committed message is to be delivered.
 	PrecheckType = "remit.message.precheck.v1"
-	// AskingMax is how many messages one producer is asked about at once, waiting and under way. About those beyond it it is asked a moment
-	// later.
+	// AskingMax is how many messages one producer is back-checked about at once, waiting and under way. About those beyond it it is asked at
+	// the next time of their schedules.
 	AskingMax = 2048
 )
 
@@ -118,13 +118,18 @@ func precheckTarget(r registry.Producer, now time.Time) callout.Target {
 	}
 }
 
-// Answering returns how many addresses a producer can be asked at that are not known to fail.
-func (p *Producers) Answering(producer string) int {
-	r, ok := p.registry.Producer(producer)
-	if !ok {
+// Answering returns how many addresses a message's producer can be asked at that are not known to fail: asked what became of the message, or, of
+// one that is committed, whether it is to be delivered.
+func (p *Producers) Answering(m Message) int {
+	r, ok := p.registry.Producer(m.Producer)
+	switch {
+	case !ok, m.State == StateCommitted && r.Precheck.URL == "":
 		return 0
+	case m.State == StateCommitted:
+		return p.caller.Answering(precheckTarget(r, time.Time{}))
+	default:
+		return p.caller.Answering(p.checkTarget(r, time.Time{}))
 	}
-	return p.caller.Answering(p.checkTarget(r, time.Time{}))
 }
 
 // Wants implements Asker.

@@ -127,6 +127,17 @@ func TestParkedAndAsked(t *testing.T) {
 		{name: "a decision over HTTP is nobody's by name", path: "/v1/messages/" + two + "/commit", body: `{"reason":"checked by hand"}`, status: 200, want: []string{`"state":"delivered"`, `"stuck":false,"reason":"checked by hand"`}},
 	})
 
+	w.must(201, "PUT", "/v1/producers/careful", `{"precheck":{"url":"`+p.URL+`"}}`)
+	p.says.Store("hold")
+	five := send("careful", "m5", "")
+	run(t, w, []row{
+		{name: "it is waited for where it answers, whoever can be asked about others", path: "/v1/messages/" + five + "/commit", status: 200, want: []string{`"state":"committed"`, `"unreachable":false`}},
+		{name: "deleted, it can say nothing", method: "DELETE", path: "/v1/producers/careful", status: 204},
+		{name: "and so is waited for in vain", method: "GET", path: "/v1/messages/" + five, status: 200, want: []string{`"state":"committed"`, `"unreachable":true`}},
+		{name: "checks alone", method: "PUT", path: "/v1/producers/careful", body: `{"check":{"firstAfter":"1m"}}`, status: 201},
+		{name: "it is not waited for any more", method: "GET", path: "/v1/messages/" + five, status: 200, want: []string{`"unreachable":false`}},
+	})
+
 	w.account("alice", "10")
 	w.account("store", "")
 	held := idFor("alice")

@@ -153,20 +153,20 @@ func (m *Messages) showChecks(answer *Message, row broker.Message) {
 
 // unreachable reports whether a message waits for its producer's word in vain.
 func (m *Messages) unreachable(row broker.Message) bool {
+	p, ok := m.Registry.Producer(row.Producer)
 	switch row.State {
 	case broker.StatePrepared, broker.StateParked:
 	case broker.StateCommitted:
-		if !row.Precheck {
+		if !row.Precheck || ok && p.Precheck.URL == "" { // it is not waited for, or not any more
 			return false
 		}
 	default:
 		return false
 	}
 	if m.Answering != nil {
-		return m.Answering(row.Producer) == 0
+		return m.Answering(row) == 0
 	}
-	p, _ := m.Registry.Producer(row.Producer)
-	return p.Check.URL == "" && len(m.Registry.Instances(row.Producer)) == 0
+	return !ok || row.State != broker.StateCommitted && p.Check.URL == "" && len(m.Registry.Instances(row.Producer)) == 0
 }
 
 // schedule is that of a producer, as it is registered now.

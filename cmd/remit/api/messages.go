@@ -32,8 +32,8 @@ type Messages struct {
 	Registry *registry.Registry
 	Topics   *Topics // which makes those that are written to
 	Views    *projections.Views
-	// Answering is at how many addresses a producer can be asked that are not known to fail. Without it all are taken to answer.
-	Answering func(producer string) int
+	// Answering is at how many addresses a message's producer can be asked about it that are not known to fail. Without it all are taken to answer.
+	Answering func(broker.Message) int
 }
 
 // Routes returns them.

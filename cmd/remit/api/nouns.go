@@ -18,8 +18,8 @@ type Nouns struct {
 	Broker   *broker.Broker
 	Payments *payments.Service
 	Views    *projections.Views
-	// Answering is at how many addresses a producer can be asked that are not known to fail.
-	Answering func(producer string) int
+	// Answering is at how many addresses a message's producer can be asked about it that are not known to fail.
+	Answering func(broker.Message) int
 	Parked    *parked.Shelf
 	Push      Deliveries
 	// AutoCreate makes a topic when something is first written to it.

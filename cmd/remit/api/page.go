@@ -69,9 +69,6 @@ func (q *Query) OneOf(name string, words ...string) string {
 	return s
 }
 
-// Bool reads true or false; absent is false.
-func (q *Query) Bool(name string) bool { return q.OneOf(name, "true", "false") == "true" }
-
 // Duration reads a duration of at most longest.
 func (q *Query) Duration(name string, ifAbsent, longest time.Duration) time.Duration {
 	s := q.String(name)
