@@ -111,9 +111,9 @@ func TestSubscriptionStatus(t *testing.T) {
 	w.push["crm"] = push.Status{State: push.StatePaused, Since: at, Why: "410", Consent: push.Consent{Granted: true, PerMinute: 60}, ConsentAt: at, Lag: 5, Replays: 2,
 		Delivered: 1, Failed: 2, Skipped: 3, Unfiltered: 4, Parked: 5, Missed: 6, LastError: "the sink answered 410 Gone", LastErrorAt: at, FailingKeys: 1,
 		Failing: []push.Failing{{Key: "k", At: log.Partition{Topic: "orders", Index: 1}, Offset: 7, EventID: "e", Attempts: 3, Since: at, Error: "no"}}}
-	const status = `"status":{"state":"paused","since":"2026-01-02T03:04:05Z","why":"410","consent":{"granted":true,"at":"2026-01-02T03:04:05Z","ratePerMinute":60},"lag":5,"replaysWaiting":2,` +
-		`"counts":{"delivered":1,"failures":2,"filtered":3,"unfiltered":4,"parked":5,"missed":6},"lastError":{"at":"2026-01-02T03:04:05Z","error":"the sink answered 410 Gone"},"failingKeys":1,` +
-		`"failing":[{"key":"k","topic":"orders","partition":1,"offset":7,"eventId":"e","attempts":3,"since":"2026-01-02T03:04:05Z","error":"no"}]}`
+	const status = `"status":{"state":"paused","since":"2026-01-02T03:04:05.000Z","why":"410","consent":{"granted":true,"at":"2026-01-02T03:04:05.000Z","ratePerMinute":60},"lag":5,"replaysWaiting":2,` +
+		`"counts":{"delivered":1,"failures":2,"filtered":3,"unfiltered":4,"parked":5,"missed":6},"lastError":{"at":"2026-01-02T03:04:05.000Z","error":"the sink answered 410 Gone"},"failingKeys":1,` +
+		`"failing":[{"key":"k","topic":"orders","partition":1,"offset":7,"eventId":"e","attempts":3,"since":"2026-01-02T03:04:05.000Z","error":"no"}]}`
 	run(t, w, []row{
 		{name: "show", method: "GET", path: path, status: 200, want: []string{status}},
 		{name: "list", method: "GET", path: "/v1/subscriptions", status: 200, want: []string{status}},
