@@ -15,7 +15,7 @@ import (
 func (w *world) park(group, key, id string, partition int32, offset int) {
 	w.t.Helper()
 	e := log.Event{ID: id, Source: "/shop", Type: "order.placed.v1", Key: key, DataContentType: log.JSONContentType, Data: []byte(`{"n":1}`), Extensions: map[string]any{
-		consumers.ParkedGroup: group, consumers.ParkedReason: "the sink answered 422", consumers.ParkedAttempts: "7", consumers.ParkedAt: "2026-01-02T03:04:05Z",
+		consumers.ParkedGroup: group, consumers.ParkedReason: "the sink answered 422", consumers.ParkedAttempts: "7", consumers.ParkedAt: "2026-01-02T03:04:05.000Z",
 		consumers.ParkedFrom: "orders", consumers.ParkedPartition: fmt.Sprint(partition), consumers.ParkedOffset: fmt.Sprint(offset)}}
 	w.append(e.Record(log.Partition{Topic: "orders.parked", Index: partition}))
 }
