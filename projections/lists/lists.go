@@ -118,7 +118,8 @@ func (p Place) before(q Place) bool {
 
 const cursorLen = PlaceLen + 2
 
-func (p Place) cursor() []byte {
+// Cursor returns what goes into the next Page to go on behind a place, as Merge would return it.
+func (p Place) Cursor() []byte {
 	b := Append(make([]byte, 0, cursorLen), p.Ms, p.Offset, p.N)
 	return binary.BigEndian.AppendUint16(b, uint16(p.Partition))
 }
@@ -175,7 +176,7 @@ func Merge[V, T any](page Page, span Range, streams []Stream[V], load func(Entry
 		h := heads[0]
 		if entry := h.entry; entry.Place != last {
 			if len(things) == page.Limit() || looks == LooksMax {
-				return things, last.cursor(), nil
+				return things, last.Cursor(), nil
 			}
 			looks++
 			last = entry.Place

@@ -2,6 +2,7 @@ package transactions
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/remitlog/remit/log"
@@ -231,12 +232,19 @@ func (s snapshot) classes(b by, state string, classes ...class) []lists.Stream[[
 
 // list pages through streams of things; make says what becomes of one, or that it is not wanted.
 func list[T any](s snapshot, page lists.Page, span lists.Range, streams []lists.Stream[[]byte], make func(found) (T, bool)) ([]T, []byte, error) {
+	return listPlaced(s, page, span, streams, func(x found, _ lists.Place) (T, bool) { return make(x) })
+}
+
+// listPlaced is list where make is told as well where in the list a thing stands.
+func listPlaced[T any](
+	s snapshot, page lists.Page, span lists.Range, streams []lists.Stream[[]byte], make func(found, lists.Place) (T, bool),
+) ([]T, []byte, error) {
 	return lists.Merge(page, span, streams, func(e lists.Entry[[]byte]) (T, bool) {
 		t, ok := things.Get(s.rows(e.Place.Partition), string(e.Value))
 		if !ok || len(e.Value) != len(log.ID{}) {
 			panic(&fold.StoreError{Key: string(e.Value), Err: errMissing})
 		}
-		return make(found{log.ID(e.Value), t})
+		return make(found{log.ID(e.Value), t}, e.Place)
 	})
 }
 
@@ -389,13 +397,23 @@ func (v *View) Message(ctx context.Context, id log.ID) (m Message, ok bool, err 
 	return m, ok, err
 }
 
+// Limits of a page of messages beside its size: the events are read for it, and may be long.
+const (
+	// EventsBytesMax is how many bytes of events a page has. The event that passes it is the last; there is a cursor to go on from.
+	EventsBytesMax = 8 << 20
+	// eventsAtOnce is how many events are read before their bytes are counted.
+	eventsAtOnce = 32
+)
+
 // Messages lists messages, those of activities among them, newest first.
 func (v *View) Messages(ctx context.Context, f MessageFilter, page lists.Page) (messages []Message, next []byte, err error) {
+	var places []lists.Place
 	err = v.read(func(s snapshot) (err error) {
-		messages, next, err = list(s, page, f.Range, s.messageStreams(f), func(x found) (Message, bool) {
+		messages, next, err = listPlaced(s, page, f.Range, s.messageStreams(f), func(x found, at lists.Place) (Message, bool) {
 			if !f.wants(x) {
 				return Message{}, false
 			}
+			places = append(places, at)
 			return s.message(x), true
 		})
 		return err
@@ -403,11 +421,35 @@ func (v *View) Messages(ctx context.Context, f MessageFilter, page lists.Page) (
 	if err != nil {
 		return nil, nil, err
 	}
-	want := make([]*Message, len(messages))
-	for i := range messages {
-		want[i] = &messages[i]
+	filled, err := v.fillPage(ctx, messages)
+	if err != nil {
+		return nil, nil, err
 	}
-	return messages, next, v.fill(ctx, want)
+	if filled < len(messages) {
+		messages, next = messages[:filled], places[filled-1].Cursor()
+	}
+	return messages, next, nil
+}
+
+// fillPage reads the events of messages, and returns how many of them fit into a page.
+func (v *View) fillPage(ctx context.Context, messages []Message) (filled int, err error) {
+	size := 0
+	for group := range slices.Chunk(messages, eventsAtOnce) {
+		want := make([]*Message, len(group))
+		for i := range group {
+			want[i] = &group[i]
+		}
+		if err := v.fill(ctx, want); err != nil {
+			return filled, err
+		}
+		for i := range group {
+			filled++
+			if size += len(group[i].Event); size > EventsBytesMax {
+				return filled, nil
+			}
+		}
+	}
+	return filled, nil
 }
 
 func (s snapshot) messageStreams(f MessageFilter) []lists.Stream[[]byte] {
