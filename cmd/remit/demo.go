@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"strconv"
 	"time"
 
@@ -142,6 +143,6 @@ func (a *app) printDemo(r demo.Report) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "\nIt holds: money is conserved, every view equals a fresh replay of the log, and each paid payment and refund was told\nexactly once, per payer in the order of decisions. %.1f s in all.\n\nStart one of your own with `remit dev`.\n", r.Seconds)
+	_, err = fmt.Fprintf(a.stdout, "\nIt holds: money is conserved, every view equals a fresh replay of the log, and each paid payment and refund was told\nexactly once, per payer in the order of decisions. %.1f s in all.\n\nStart one of your own with `%s dev`.\n", r.Seconds, calledAs(os.Args[0], exec.LookPath))
 	return err
 }

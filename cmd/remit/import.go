@@ -85,6 +85,8 @@ func (a *app) importFile(ctx context.Context, path string, f importFlags, retryF
 	if err != nil {
 		return usageErrorf("%w", err)
 	}
+	ctx, giveUp := a.untilSignal(ctx) // so that it says how far it came
+	defer giveUp()
 	stop := a.importProgress(m, size)
 	s, err := m.Run(ctx)
 	stop()
@@ -111,6 +113,21 @@ func (a *app) openImport(path string) (io.ReadCloser, int64, error) {
 		return nil, 0, err
 	}
 	return file, info.Size(), nil
+}
+
+// untilSignal ends a context at the first signal; a second one ends the process, as it does without.
+func (a *app) untilSignal(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals, release := a.signals()
+	go func() {
+		select {
+		case <-signals:
+			release()
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(); release() }
 }
 
 // importProgress says how far the import is, on a terminal, until it is stopped.

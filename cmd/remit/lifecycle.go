@@ -10,6 +10,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +29,9 @@ const (
 	idleTimeout = 2 * time.Minute
 	// headerBytesMax is the largest header of a request.
 	headerBytesMax = 64 << 10
+	// sameSignal is how soon after the first a second signal is the same one: what sends it to a process and to its group, as timeout(1) and
+	// some runners do, asks once.
+	sameSignal = 250 * time.Millisecond
 	// readyPoll is how often a node that starts is asked whether it is ready.
 	readyPoll = 20 * time.Millisecond
 	// readyTalk is how often a start that takes long says what it waits for.
@@ -284,15 +289,20 @@ func (r *running) stop(ctx context.Context) error {
 		}
 		stopped <- errors.Join(err, r.node.Close(ctx))
 	}()
-	select {
-	case err := <-stopped:
-		return err
-	case err := <-r.failed:
-		_ = r.server.Close()
-		return err
-	case <-r.signals:
-		_ = r.server.Close()
-		return errForced
+	for first := time.Now(); ; {
+		select {
+		case err := <-stopped:
+			return err
+		case err := <-r.failed:
+			_ = r.server.Close()
+			return err
+		case <-r.signals:
+			if time.Since(first) < sameSignal {
+				continue
+			}
+			_ = r.server.Close()
+			return errForced
+		}
 	}
 }
 
@@ -311,6 +321,17 @@ func (r *running) announce() error {
 	}
 	_, err := r.app.stdout.Write([]byte(r.banner(about, address)))
 	return err
+}
+
+// calledAs is how this program is called from the same shell: commands to try are there to be pasted. arg0 is what it was called as.
+func calledAs(arg0 string, lookPath func(string) (string, error)) string {
+	if strings.Contains(arg0, string(filepath.Separator)+"go-build") { // go run, which deletes it in the end
+		return "go run ./cmd/remit"
+	}
+	if found, err := lookPath("remit"); err == nil && filepath.Base(arg0) == "remit" && (arg0 == "remit" || found == arg0) {
+		return "remit"
+	}
+	return arg0
 }
 
 func (r *running) banner(about about, address string) string {
@@ -333,7 +354,7 @@ func (r *running) banner(about about, address string) string {
 		fmt.Fprintf(&b, "  export REMIT_SERVER=%s\n", url)
 	}
 	for _, line := range about.Try {
-		fmt.Fprintf(&b, "  %s\n", strings.NewReplacer("{http}", url, "{kafka}", about.Kafka).Replace(line))
+		fmt.Fprintf(&b, "  %s\n", strings.NewReplacer("{http}", url, "{kafka}", about.Kafka, "{remit}", calledAs(os.Args[0], exec.LookPath)).Replace(line))
 	}
 	b.WriteString("\nStop it with Ctrl-C.\n")
 	return b.String()

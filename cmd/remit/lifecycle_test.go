@@ -17,6 +17,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -183,6 +184,29 @@ func TestBanner(t *testing.T) {
 	}
 }
 
+// TestCalledAs: what is to be tried next is called as the server was.
+func TestCalledAs(t *testing.T) {
+	inPath := func(string) (string, error) { return "/usr/bin/remit", nil }
+	nowhere := func(string) (string, error) { return "", exec.ErrNotFound }
+	for _, c := range []struct {
+		arg0 string
+		look func(string) (string, error)
+		want string
+	}{
+		{"remit", inPath, "remit"},
+		{"/usr/bin/remit", inPath, "remit"},
+		{"./remit", inPath, "./remit"},
+		{"./remit", nowhere, "./remit"},
+		{"/opt/remit-2", inPath, "/opt/remit-2"},
+		{"/tmp/go-build123/b001/exe/remit", nowhere, "go run ./cmd/remit"},
+		{"/root/.cache/go-build/ab/remit", inPath, "go run ./cmd/remit"},
+	} {
+		if got := calledAs(c.arg0, c.look); got != c.want {
+			t.Errorf("%s: %s, want %s", c.arg0, got, c.want)
+		}
+	}
+}
+
 // TestReadyLine: nothing is said before the node is ready; stopped before that is a clean end.
 func TestReadyLine(t *testing.T) {
 	n := &testNode{handler: http.HandlerFunc(okHandler)}
@@ -260,8 +284,26 @@ func TestSecondSignal(t *testing.T) {
 	}()
 	<-running
 	s.signals <- syscall.SIGTERM
+	begin := time.Now()
+	s.signals <- syscall.SIGTERM // at once: it is the same one
 	<-n.drained
-	s.signals <- syscall.SIGTERM
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for stopped := false; !stopped; {
+		select {
+		case code := <-s.code:
+			s.code <- code
+			stopped = true
+		case <-again.C:
+			select {
+			case s.signals <- syscall.SIGTERM:
+			default:
+			}
+		}
+	}
+	if took := time.Since(begin); took < sameSignal {
+		t.Errorf("stopped by a signal that came twice, after %s", took)
+	}
 	s.wantExit(t, exitError)
 	if !strings.Contains(s.stderr.String(), "second signal") {
 		t.Error(s.stderr.String())

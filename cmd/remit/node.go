@@ -53,7 +53,7 @@ type about struct {
 	Kafka string
 	// Durability says in one sentence how safe an acknowledged write is.
 	Durability string
-	// Try are commands to try next; {http} stands for the address of the HTTP API.
+	// Try are commands to try next; {http} stands for the address of the HTTP API, {kafka} for the Kafka API's, {remit} for this program.
 	Try []string
 }
 
@@ -275,10 +275,10 @@ func (s *server) About() about {
 		Kafka:      s.kafkaListener.Addr().String(),
 		Durability: "every answer is on this disk before it is given (fsync); one disk, one copy: back it up",
 		Try: []string{
-			"remit accounts open alice --currency EUR && remit accounts deposit alice --id d1 --amount 100.00",
-			"remit accounts open shop --currency EUR",
-			"remit payments pay --id order-1 --payer alice --payee shop --amount 12.50 --currency EUR",
-			"remit story order-1",
+			"{remit} accounts open alice --currency EUR && {remit} accounts deposit alice --id d1 --amount 100.00",
+			"{remit} accounts open shop --currency EUR",
+			"{remit} payments pay --id order-1 --payer alice --payee shop --amount 12.50 --currency EUR",
+			"{remit} story order-1",
 			"kcat -b {kafka} -t payments -o beginning -e",
 		},
 	}
