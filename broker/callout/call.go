@@ -224,7 +224,7 @@ func (c *Caller) exchange(ctx context.Context, k *call, i *instance) (Answer, er
 	// What is left unread is not drained: that would take as long as the target likes.
 	defer response.Body.Close()
 	now := c.opts.Now()
-	answer := Answer{Status: response.StatusCode, Header: response.Header, URL: i.address, RetryAfter: retryAfter(response.Header, now)}
+	answer := Answer{Status: response.StatusCode, Header: response.Header, URL: shown(i), RetryAfter: retryAfter(response.Header, now)}
 	if answer.Status == http.StatusSwitchingProtocols {
 		return answer, nil // its body is the connection, and ends with no context
 	}

@@ -36,7 +36,7 @@ type Answer struct {
 	Body       []byte        // at most BodyMax
 	Truncated  bool          // it went on
 	RetryAfter time.Duration // as its Retry-After has it, at most RetryAfterMax; 0 if it has none
-	URL        string        // of the instance
+	URL        string        // of the instance, without what follows a question mark
 }
 
 // RetryAfterMax is the longest Retry-After; a longer one is taken for it.

@@ -18,11 +18,11 @@ const (
 	toPrivate  = "private"
 )
 
-// newCaller returns who makes the calls to producers and sinks.
+// newCaller returns who asks producers.
 func newCaller(config Config, logger *slog.Logger, m *metrics) (*callout.Caller, error) {
 	return callout.New(callout.Options{
 		AllowLoopback: slices.Contains(config.CallsTo, toLoopback), AllowPrivate: slices.Contains(config.CallsTo, toPrivate),
-		TargetsMax: 2*registry.ProducersMax + registry.SubscriptionsMax, // a producer has two, a subscription one
+		TargetsMax: 2 * registry.ProducersMax, // its checks, and its pre-checks
 		Listener: callout.Listener{
 			Called: func(_, _ string, status int, err error, took time.Duration) { m.called(status, err, took) },
 			Opened: func(target string, last error) {
@@ -35,7 +35,7 @@ func newCaller(config Config, logger *slog.Logger, m *metrics) (*callout.Caller,
 
 // newAsker returns who asks producers.
 func newAsker(r *registry.Registry, c *callout.Caller, logger *slog.Logger, m *metrics) *broker.Producers {
-	said := &saidOnce{last: map[string]string{}}
+	said := &saidOnce{said: map[[2]string]bool{}}
 	return broker.NewProducers(r, c, broker.ProducersListener{
 		Checked: func(producer string, s broker.Said, err error) {
 			m.checked(s, err)
@@ -47,7 +47,7 @@ func newAsker(r *registry.Registry, c *callout.Caller, logger *slog.Logger, m *m
 		Unexpected: func(string) { m.unexpected.Inc() },
 		Repeated:   func(string) { m.repeated.Inc() },
 		Conditioned: func(producer, when string, err error) {
-			said.warn(logger, "a producer's condition cannot be evaluated, and does not hold", producer, err, "when", when)
+			said.warn(logger, "a producer's condition cannot be evaluated", producer, err, "when", when)
 		},
 	})
 }
@@ -55,18 +55,18 @@ func newAsker(r *registry.Registry, c *callout.Caller, logger *slog.Logger, m *m
 // saidOnce says the same of the same producer once a minute at most.
 type saidOnce struct {
 	mu   sync.Mutex
-	last map[string]string
+	said map[[2]string]bool // what, of whom
 	at   time.Time
 }
 
 func (o *saidOnce) warn(logger *slog.Logger, what, producer string, err error, more ...any) {
 	o.mu.Lock()
 	if now := time.Now(); now.Sub(o.at) > time.Minute {
-		clear(o.last)
+		clear(o.said)
 		o.at = now
 	}
-	said := o.last[producer] == what
-	o.last[producer] = what
+	said := o.said[[2]string{what, producer}]
+	o.said[[2]string{what, producer}] = true
 	o.mu.Unlock()
 	if !said {
 		logger.Warn(what, append([]any{"producer", producer, "error", err}, more...)...)
