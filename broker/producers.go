@@ -56,7 +56,7 @@ type ProducersListener struct {
 	Unexpected func(producer string)
 	// Repeated: a verdict came that says what was decided already.
 	Repeated func(producer string)
-	// Conditioned: a condition could not be evaluated, and did not hold for it.
+	// Conditioned: a condition could not be evaluated.
 	Conditioned func(producer, when string, err error)
 }
 
@@ -259,7 +259,9 @@ func (p *Producers) ask(q Question, t callout.Target, typ string, verdicts []Ver
 		return
 	}
 	p.began(q)
-	err = p.caller.Go(t, callout.Request{Method: http.MethodPost, ID: id, ContentType: log.StructuredContentType, Body: body}, func(a callout.Answer, err error) {
+	err = p.caller.Go(t, callout.Request{
+		Method: http.MethodPost, ID: id, ContentType: log.StructuredContentType, Body: body, Insists: q.Attempt == 0,
+	}, func(a callout.Answer, err error) {
 		p.ended(q)
 		if err != nil {
 			tell(Said{}, err)

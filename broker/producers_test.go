@@ -101,6 +101,9 @@ func TestQuestion(t *testing.T) {
 	if calls[2].ID == first.ID || calls[3].ID == first.ID || calls[3].URLs[0] != "http://shop/precheck" {
 		t.Error("another question has the same id, or goes to the same address")
 	}
+	if first.Insists || !calls[2].Insists || calls[3].Insists {
+		t.Error("a producer that is left alone is called for a person, and for nobody else")
+	}
 	e, err := log.ParseStructured(first.Body)
 	if err != nil {
 		t.Fatal(err)

@@ -129,7 +129,7 @@ func TestForbiddenBeforeConnect(t *testing.T) {
 	if c.Health("orders/check").Open {
 		t.Error("a forbidden address has opened the breaker: who asks next would not hear of it")
 	}
-	if err := fail(t, c, orders("http://orders.example:"+port), request, ErrForbiddenAddress); !strings.Contains(err.Error(), "orders.example:"+port+" leads to 127.0.0.1, this machine itself: called only with AllowLoopback") {
+	if err := fail(t, c, orders("http://orders.example:"+port), request, ErrForbiddenAddress); !strings.Contains(err.Error(), "orders.example:"+port+" leads to 127.0.0.1, this machine itself: called only with AllowLoopback, which is `remit serve --calls-to loopback`") {
 		t.Errorf("it is said so: %v", err)
 	}
 }

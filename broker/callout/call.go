@@ -100,7 +100,7 @@ func (c *Caller) make(k *call, limiter *rate.Limiter) (Answer, error) {
 	if err := c.await(k, limiter); err != nil {
 		return Answer{}, &CallError{Target: k.target.name, Err: err}
 	}
-	report, err := c.allow(k.target)
+	report, err := c.allow(k)
 	if err != nil {
 		return Answer{}, err
 	}

@@ -27,6 +27,9 @@ type Request struct {
 	Header      http.Header
 	Body        []byte
 	Timeout     time.Duration // of one try; 0 is what Options say, and TimeoutMax the most
+	// Insists: it is made also while the target is left alone; if it is answered the target is called again as before. For a person, who
+	// may know that it is well again.
+	Insists bool
 }
 
 // Answer is what it answered.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 )
 
 var (
@@ -59,7 +60,7 @@ func (e *AddressError) Error() string {
 	if e.Allow == "" {
 		return text + ": never called"
 	}
-	return text + ": called only with " + e.Allow
+	return text + ": called only with " + e.Allow + ", which is `remit serve --calls-to " + strings.ToLower(strings.TrimPrefix(e.Allow, "Allow")) + "`"
 }
 
 func (e *AddressError) Unwrap() error { return ErrForbiddenAddress }

@@ -322,6 +322,49 @@ func TestBreaker(t *testing.T) {
 	})
 }
 
+// TestInsists: a call that insists is made although its target is left alone. If it fails all is as before; once it is answered all calls are made again.
+func TestInsists(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var code, asked atomic.Int64
+		code.Store(503)
+		var w told
+		c, closeAll := openPipes(t, Options{BreakerFailures: 3, BreakerOpen: time.Hour, Listener: w.listener()}, map[string]http.HandlerFunc{
+			"a": counted(&asked, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(int(code.Load())) }),
+		})
+		defer closeAll()
+		to, insists := orders("http://a/"), request
+		insists.Insists = true
+		for range 3 {
+			do(t, c, to, request)
+		}
+		if a := do(t, c, to, insists); a.Status != 503 || asked.Load() != 4 || !c.Health(to.Name).Open {
+			t.Errorf("a call that insists: %d, %d calls", a.Status, asked.Load())
+		}
+		if _, err := c.Do(t.Context(), to, request); !errors.Is(err, ErrOpen) || asked.Load() != 4 {
+			t.Errorf("a call after one that failed: %v", err)
+		}
+		code.Store(200)
+		if a := do(t, c, to, insists); a.Status != 200 || c.Health(to.Name).Open {
+			t.Errorf("a call that insists: %d", a.Status)
+		}
+		if a := do(t, c, to, request); a.Status != 200 {
+			t.Errorf("a call after one that was answered: %d", a.Status)
+		}
+		synctest.Wait()
+		if len(w.opened) != 1 || len(w.closed) != 1 {
+			t.Errorf("opened %v, closed %v", w.opened, w.closed)
+		}
+		code.Store(503) // and the new breaker opens as the old one did
+		for range 3 {
+			do(t, c, to, request)
+		}
+		synctest.Wait()
+		if len(w.opened) != 2 || !c.Health(to.Name).Open {
+			t.Errorf("opened: %v", w.opened)
+		}
+	})
+}
+
 // TestIsolation: a healthy target beside many sick ones, each with all the calls that it may have, feels nothing of them (O3).
 func TestIsolation(t *testing.T) {
 	const sick = 200

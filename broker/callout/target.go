@@ -63,14 +63,25 @@ type call struct {
 // newTarget makes what its first call needs.
 func (c *Caller) newTarget(name string) *target {
 	t := &target{name: name}
-	t.breaker = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+	c.newBreaker(t)
+	return t
+}
+
+// newBreaker gives a target one that is closed.
+func (c *Caller) newBreaker(t *target) {
+	var b *gobreaker.TwoStepCircuitBreaker[struct{}]
+	b = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
 		Timeout:     c.opts.BreakerOpen,
 		ReadyToTrip: func(n gobreaker.Counts) bool { return int(n.ConsecutiveFailures) >= c.opts.BreakerFailures },
 		IsExcluded:  func(err error) bool { return errors.Is(err, errNobodysFault) },
 		// It is called within Allow, State and their like, so with Caller.mu held.
-		OnStateChange: func(_ string, _, to gobreaker.State) { t.moved = append(t.moved, to) },
+		OnStateChange: func(_ string, _, to gobreaker.State) {
+			if b == t.breaker { // a call may still be under way that asked one before
+				t.moved = append(t.moved, to)
+			}
+		},
 	})
-	return t
+	t.breaker = b
 }
 
 // errNobodysFault is told to a breaker of a call that says nothing about its target.
@@ -104,7 +115,7 @@ func (c *Caller) take(k *call, t Target) error {
 		return err
 	}
 	switch {
-	case found.open():
+	case found.open() && !k.request.Insists:
 		return &OpenError{Target: t.Name, Last: found.last}
 	case found.queue.Len() >= c.opts.QueueMax:
 		return fmt.Errorf("%w: target %q has %d of them", ErrBusy, t.Name, found.queue.Len())
@@ -249,12 +260,16 @@ func (t *target) drop() []*call {
 }
 
 // allow asks the breaker. report is told what came of the call: nil, errNobodysFault, or why it failed.
-func (c *Caller) allow(t *target) (report func(error), err error) {
+func (c *Caller) allow(k *call) (report func(error), err error) {
+	t := k.target
 	defer c.tell(t)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	count, err := t.breaker.Allow()
-	if err != nil {
+	switch {
+	case err != nil && k.request.Insists:
+		count = func(err error) { c.insisted(t, err) }
+	case err != nil:
 		return nil, &OpenError{Target: t.name, Last: t.last}
 	}
 	return func(err error) {
@@ -266,6 +281,14 @@ func (c *Caller) allow(t *target) (report func(error), err error) {
 		}
 		count(err)
 	}, nil
+}
+
+// insisted notes what came of a call that was made although the target is left alone. One that failed changes nothing.
+func (c *Caller) insisted(t *target, err error) {
+	if err == nil && t.breaker.State() != gobreaker.StateClosed {
+		c.newBreaker(t)
+		t.moved = append(t.moved, gobreaker.StateClosed)
+	}
 }
 
 // tell passes on what the breaker came to.

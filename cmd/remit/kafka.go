@@ -62,7 +62,7 @@ func (s *server) closeKafka(ctx context.Context) error {
 func (s *server) topicInUse(name string) error {
 	uses, err := api.InUse(s.core.Node, name)
 	if err == nil && uses > 0 {
-		err = fmt.Errorf("%d messages of topic %s are undecided or not yet delivered; decide them first: GET /v1/messages?topic=%s&state=prepared lists them", uses, name, name)
+		err = fmt.Errorf("%d messages of topic %s are undecided or not yet delivered; decide them, and wait: GET /v1/messages?topic=%s lists them, with state=prepared, parked or committed", uses, name, name)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 	"time"
@@ -106,7 +107,11 @@ func (ref Ref) CheckNew(field, key string) error {
 	if got == want {
 		return nil
 	}
-	return NewProblem(CodeWrongSlot, "id %s is in slot %d, but its %s %q is in slot %d; make the id for that slot, or use a name: %q",
-		ref.ID, got, field, strings.ToValidUTF8(key, "�"), want, "my-"+ref.ID.String()).
+	instead := fmt.Sprintf("use a name: %q", "my-"+ref.ID.String())
+	if field == "partitionkey" { // a message's name is that of its event
+		instead = "leave remitid out"
+	}
+	return NewProblem(CodeWrongSlot, "id %s is in slot %d, but its %s %q is in slot %d; make the id for that slot, or %s",
+		ref.ID, got, field, strings.ToValidUTF8(key, "�"), want, instead).
 		With("field", "id").With("slot", got).With("wantSlot", want)
 }

@@ -257,7 +257,7 @@ func (t *Topics) delete(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if uses > 0 {
-		return NewProblem(CodeTopicInUse, "%d messages of topic %s are undecided or not yet delivered; decide them first: GET /v1/messages?topic=%s&state=prepared lists them", uses, name, name).
+		return NewProblem(CodeTopicInUse, "%d messages of topic %s are undecided or not yet delivered; decide them, and wait: GET /v1/messages?topic=%s lists them, with state=prepared, parked or committed", uses, name, name).
 			With("topic", name).With("messages", int(uses))
 	}
 	switch err := t.Log.DeleteTopic(r.Context(), name); {
