@@ -122,6 +122,12 @@ func TestAutoCreate(t *testing.T) {
 		if err == nil {
 			t.Error("a topic of no name was made")
 		}
+		err = s.client(t, kgo.AllowAutoTopicCreation()).ProduceSync(bounded(t), record("remit.mine", "v")).FirstErr()
+		wantCode(t, "produce to what would be remit's own", err, kerr.TopicAuthorizationFailed)
+		_, err = s.Topic(ctx, "remit.mine")
+		if !errors.Is(err, log.ErrUnknownTopic) {
+			t.Error(err)
+		}
 	}
 }
 

@@ -106,7 +106,11 @@ func (s *Server) find(ctx context.Context, q *kmsg.MetadataRequest, t *kmsg.Meta
 	if err == nil {
 		config, err = s.o.Log.Topic(ctx, name)
 	}
-	if errors.Is(err, log.ErrUnknownTopic) && s.o.AutoCreate && (q.AllowAutoTopicCreation || q.Version < 4) && !log.Reserved(name) {
+	asked := errors.Is(err, log.ErrUnknownTopic) && (q.AllowAutoTopicCreation || q.Version < 4)
+	switch {
+	case asked && log.Reserved(name): // a client asks for what is unknown again, until it gives up half a minute later
+		err = reservedError(name)
+	case asked && s.o.AutoCreate:
 		config, err = s.create(ctx, log.TopicConfig{Name: strings.Clone(name), Partitions: s.o.Partitions})
 		if errors.Is(err, log.ErrTopicExists) { // another call was faster
 			config, err = s.o.Log.Topic(ctx, name)
