@@ -130,6 +130,7 @@ func newQuerySummary(a *app) *cobra.Command {
 			column[api.Day]{"refunded", func(d api.Day) string { return d.Refunded }},
 			column[api.Day]{"net", func(d api.Day) string { return d.Net }})
 	})
+	c.Long = "Sum up what a merchant was paid, by UTC day and currency. Days are summed whole, also those that --from or --to divide."
 	l.add(c, true)
 	return c
 }
