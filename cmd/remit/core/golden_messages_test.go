@@ -102,6 +102,7 @@ func (g *goldenMessages) registrations() {
 			_, _, err := r.Subscribe(ctx, registry.Subscribe{Subscription: registry.Subscription{Name: "t", Topic: "orders", Sink: "http://127.0.0.1:1/t"}})
 			return err
 		},
+		func() error { return r.Resume(ctx, registry.Resume{Name: "s", By: "golden", Reason: "served again"}) },
 		func() error { return r.Unsubscribe(ctx, "t") },
 	} {
 		if err := do(); err != nil {
