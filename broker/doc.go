@@ -9,7 +9,7 @@
 // as the log keeps it. D4: the same id or name with the same content is the same message, with other content a named
 // refusal.
 //
-// M1: a message is visible on its topic if, and only if, it was committed; exactly once there, and per key in
+// M1: a message is visible on its topic if, and only if, it was committed and its producer's own pre-check did not drop it; exactly once there, and per key in
 // the order of decisions: one that must wait for its topic holds back those of its key that come later. Delayed ones enter
 // when they are due. M2: no half message is ever discarded or decided by default.
 //

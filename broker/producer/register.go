@@ -18,7 +18,8 @@ type Registration struct {
 	Precheck Precheck
 }
 
-// Check says where, when and how the service is back-checked. What is zero is remit's default, or left as it is.
+// Check says where, when and how the service is back-checked. What is zero is remit's default. A Secret alone stays as it is, as long as anything else
+// of the Check is given; the zero Check takes it away.
 type Check struct {
 	// URL is where the CheckHandler is. Without one the instances alone are asked, see [Producer.Lease].
 	URL string

@@ -87,9 +87,9 @@ func newProducersPut(a *app) *cobra.Command {
 		return one(c.Context(), a, http.MethodPut, at("producers", args[0]), b, producerColumns...)
 	})
 	c.Aliases, c.ValidArgsFunction = []string{"set"}, completeProducers(a)
-	c.Long = "Register a producer, or register it anew: what is not given is taken away, secrets aside. A secret that changes signs beside the one\n" +
-		"before for 24 hours, so that whoever checks signatures may change it meanwhile. Messages that were stored keep the schedule that they were\n" +
-		"stored with."
+	c.Long = "Register a producer, or register it anew: what is not given is taken away, but for a secret, which goes only with all of\n" +
+		"its check, or pre-check. A secret that changes signs beside the one before for 24 hours, so that whoever checks signatures may change it\n" +
+		"meanwhile. Messages that were stored keep the schedule that they were stored with."
 	c.Example = "  remit producers put shop --check-url https://shop.example/check --check-secret-file secret.txt\n" +
 		"  openssl rand -hex 32 | remit producers put shop --check-url https://shop.example/check --check-secret-file -\n" +
 		"  remit producers put shop --check-interval 1m --check-when 'remitproducers > 0'   # asked at its instances alone"
@@ -101,8 +101,8 @@ func newProducersPut(a *app) *cobra.Command {
 	f.Var(durationFlag{&p.check.Interval}, "check-interval", "how long until the next (default 10s, doubling)")
 	f.Var(durationFlag{&p.check.MaxInterval}, "check-max-interval", "how long at most (default 10m)")
 	f.Var(durationFlag{&p.check.Deadline}, "check-deadline", "when to give up at an answered unknown (default 24h)")
-	f.Var(numberFlag{&p.check.Concurrency}, "concurrency", "how many of its calls are under way at once (default 16)")
-	f.Var(numberFlag{&p.check.Rate}, "rate", "how many of its calls begin in a second (default no limit)")
+	f.Var(numberFlag{&p.check.Concurrency}, "concurrency", "how many checks are under way at once, and pre-checks beside them (default 16)")
+	f.Var(numberFlag{&p.check.Rate}, "rate", "how many checks begin in a second, and pre-checks beside them (default no limit)")
 	f.StringVar(&p.precheck.URL, "precheck-url", "", "where remit asks before it delivers")
 	p.precheckSecret.add(a, c, "precheck-secret", "pre-checks, if it is not that of checks")
 	f.StringVar(&p.precheck.When, "precheck-when", "", "ask only where this holds, in CloudEvents SQL")

@@ -18,9 +18,9 @@ type Producer struct {
 	Name     string   `json:"name"`
 	Check    Check    `json:"check,omitzero"`
 	Precheck Call     `json:"precheck,omitzero"`
-	// ConcurrencyMax is how many calls of this producer may be open at once; 0 means the default.
+	// ConcurrencyMax is how many back-checks of this producer may be open at once, and how many pre-checks beside them; 0 means the default.
 	ConcurrencyMax int `json:"concurrencyMax,omitzero"`
-	// RatePerSecond is how many calls of this producer may begin in a second; 0 means the default.
+	// RatePerSecond is how many of each may begin in a second; 0 means the default.
 	RatePerSecond int `json:"ratePerSecond,omitzero"`
 }
 

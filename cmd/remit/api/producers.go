@@ -72,7 +72,7 @@ type CheckRequest struct {
 	MaxInterval *Duration `json:"maxInterval,omitzero"`
 	Deadline    *Duration `json:"deadline,omitzero"`
 	When        string    `json:"when,omitzero"`
-	// Concurrency is how many calls of the producer are under way at once, pre-checks too; Rate how many begin in a second.
+	// Concurrency is how many back-checks are under way at once, and how many pre-checks beside them; Rate how many of each begin in a second.
 	Concurrency *int `json:"concurrency,omitzero"`
 	Rate        *int `json:"rate,omitzero"`
 }
