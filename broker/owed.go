@@ -145,10 +145,8 @@ func (b *Broker) owesPrecheck(rows fold.Reader, q Question) []fold.Effect {
 	if !first(rows, q.ID, m) {
 		return nil // it becomes due again when those before it are gone
 	}
-	s := m.Schedule.orDefault()
-	s.FirstAfter = s.Interval
 	var next int64
-	q.Attempt, next = s.Next(m.DueMs, q.ID, q.Now.UnixMilli())
+	q.Attempt, next = m.precheckSchedule().Next(m.DueMs, q.ID, q.Now.UnixMilli())
 	q.Attempt++
 	return []fold.Effect{
 		{At: time.UnixMilli(next)},

@@ -93,6 +93,26 @@ func (m Message) NextCheck(id log.ID, now time.Time) time.Time {
 	return time.UnixMilli(at).UTC()
 }
 
+// NextPrecheck returns when the producer of a committed message is asked next whether it is to be delivered; zero if it is not asked, or not before
+// others of its key are gone.
+func (m Message) NextPrecheck(id log.ID, now time.Time) time.Time {
+	if m.State != StateCommitted || !m.Precheck || m.DueMs == 0 {
+		return time.Time{}
+	}
+	at := m.DueMs
+	if ms := now.UnixMilli(); ms >= at {
+		_, at = m.precheckSchedule().Next(at, id, ms)
+	}
+	return time.UnixMilli(at).UTC()
+}
+
+// precheckSchedule is that of checks, which counts from when the message is due: that is when it is asked about first.
+func (m Message) precheckSchedule() Schedule {
+	s := m.Schedule.orDefault()
+	s.FirstAfter = s.Interval
+	return s
+}
+
 // Deadline is from when on an answered unknown parks the message.
 func (m Message) Deadline() time.Time {
 	return time.UnixMilli(m.checkFrom() + m.Schedule.orDefault().Deadline).UTC()

@@ -83,6 +83,29 @@ func TestScheduleSpread(t *testing.T) {
 	}
 }
 
+// A committed message whose producer is asked first says when that is, or is again; neither one that waits behind others of its key does, nor one
+// that is not asked about.
+func TestNextPrecheck(t *testing.T) {
+	id := log.NewID(time.Now(), "k")
+	m := Message{State: StateCommitted, Precheck: true, DueMs: 1_700_000_000_000, Schedule: Schedule{FirstAfter: 9000, Interval: 1000, MaxInterval: 4000, Deadline: 60_000}}
+	at := func(ms int64) time.Time { return time.UnixMilli(m.DueMs + ms) }
+	for now, least := range map[int64]int64{-3_600_000: 0, 0: 1000, 500: 1000, 1200: 2000, 100_000: 100_001} {
+		if next := m.NextPrecheck(id, at(now)); next.Before(at(least)) || next.After(at(max(least, now)+4400)) {
+			t.Errorf("%d ms after it was due: %s after", now, next.Sub(at(0)))
+		}
+	}
+	if n := m.NextPrecheck(id, at(-3_600_000)); !n.Equal(at(0)) {
+		t.Errorf("one that is due in an hour is asked about first at %s", n)
+	}
+	for what, m := range map[string]Message{
+		"behind another": {State: StateCommitted, Precheck: true}, "not asked about": {State: StateCommitted, DueMs: m.DueMs}, "dropped": {State: StateDropped, Precheck: true, DueMs: m.DueMs},
+	} {
+		if n := m.NextPrecheck(id, at(0)); !n.IsZero() {
+			t.Errorf("%s: %s", what, n)
+		}
+	}
+}
+
 func TestStuck(t *testing.T) {
 	id := log.NewID(time.Now(), "k")
 	m := Message{State: StatePrepared, PreparedMs: 1_700_000_000_000, Schedule: Schedule{FirstAfter: 1000, Interval: 1000, MaxInterval: 4000, Deadline: 20_000}}

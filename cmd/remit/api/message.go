@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"time"
@@ -148,6 +149,9 @@ func (m *Messages) show(id log.ID, row broker.Message) Message {
 func (m *Messages) showChecks(answer *Message, row broker.Message) {
 	now := m.Node.Now()
 	answer.Checks, answer.NextCheckAt = row.Checks(answer.ID, now), Time(row.NextCheck(answer.ID, now))
+	if p, _ := m.Registry.Producer(row.Producer); p.Precheck.URL != "" {
+		answer.NextCheckAt = cmp.Or(answer.NextCheckAt, Time(row.NextPrecheck(answer.ID, now)))
+	}
 	answer.Stuck, answer.Unreachable = row.Stuck(answer.ID, now), m.unreachable(row)
 }
 
