@@ -167,8 +167,10 @@ func (s snapshot) message(x found) Message {
 		return m
 	}
 	m.Producer = x.Message.Producer
-	if n := len(x.Marks); n > 0 && (x.State == stateParked || x.State == stateDropped) {
-		m.Reason = x.Marks[n-1].Reason // why it stands where it stands
+	for _, mark := range x.Marks { // why it stands where it stands; whoever had it checked meanwhile gave another reason
+		if mark.Kind == markParked && x.State == stateParked || mark.Kind == markDropped && x.State == stateDropped {
+			m.Reason = mark.Reason
+		}
 	}
 	m.at = ref{s.core(x.id), x.BegunAt}
 	switch {

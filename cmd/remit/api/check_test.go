@@ -104,6 +104,7 @@ func TestParkedAndAsked(t *testing.T) {
 	p.says.Store("down")
 	run(t, w, []row{
 		{name: "it does not answer", path: "/v1/messages/" + one + "/check", body: `{"reason":"and now?"}`, status: 200, want: []string{`"state":"parked"`, `"check":{"error":"broker: the producer's answer is none of the verdicts: status 500`}},
+		{name: "why it is parked is what its producer said, whoever asked since", method: "GET", path: "/v1/messages/" + one, status: 200, want: []string{`"state":"parked"`, `"reason":"as it was found"`}},
 		{name: "put it back", path: "/v1/messages/" + one + "/resume", body: `{"reason":"mended"}`, status: 200, want: []string{`"state":"prepared"`, `"nextCheckAt":"`}},
 		{name: "put it back again", path: "/v1/messages/" + one + "/resume", body: `{"reason":"mended"}`, status: 200, want: []string{`"state":"prepared"`}, sent: replayed},
 	})
