@@ -126,9 +126,9 @@ func TestKilled(t *testing.T) {
 // startRemit starts remit, with its log behind the Kafka protocol.
 func startRemit(t *testing.T) *torture.Server {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "remit")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	binary, err := torture.Build(filepath.Join(t.TempDir(), "remit"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	s, err := torture.Start(t.Context(), torture.Options{Binary: binary, Command: []string{"dev"}, Data: t.TempDir()})
 	if err != nil {

@@ -275,11 +275,7 @@ var remitBinary = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
-	binary := filepath.Join(dir, "remit")
-	if out, err := exec.Command("go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return binary, nil
+	return torture.Build(filepath.Join(dir, "remit"))
 })
 
 // startRemit starts remit in a process of its own.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -129,9 +128,9 @@ func TestAppend(t *testing.T) {
 // build builds remit.
 func build(t *testing.T) string {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "remit")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	binary, err := torture.Build(filepath.Join(t.TempDir(), "remit"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	return binary
 }

@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -42,9 +41,9 @@ func TestPlan(t *testing.T) {
 
 // The whole of it, small: a server is killed half way, and everything holds.
 func TestRun(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "remit")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	binary, err := torture.Build(filepath.Join(t.TempDir(), "remit"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	var shown Shown
 	r, err := Run(t.Context(), Options{

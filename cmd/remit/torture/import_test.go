@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -28,9 +27,10 @@ var (
 
 // built is remit, built once for all tests.
 var built struct {
-	once sync.Once
-	dir  string
-	err  error
+	once   sync.Once
+	dir    string
+	binary string
+	err    error
 }
 
 func TestMain(m *testing.M) {
@@ -48,15 +48,12 @@ func build(t *testing.T) string {
 		if built.dir, built.err = os.MkdirTemp("", "remit-torture-"); built.err != nil {
 			return
 		}
-		out, err := exec.Command("go", "build", "-o", filepath.Join(built.dir, "remit"), "github.com/remitlog/remit/cmd/remit").CombinedOutput()
-		if err != nil {
-			built.err = fmt.Errorf("%w\n%s", err, out)
-		}
+		built.binary, built.err = torture.Build(filepath.Join(built.dir, "remit"))
 	})
 	if built.err != nil {
 		t.Fatal(built.err)
 	}
-	return filepath.Join(built.dir, "remit")
+	return built.binary
 }
 
 // file is what is imported.

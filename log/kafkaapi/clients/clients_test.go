@@ -57,12 +57,7 @@ var remit = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
-	binary := filepath.Join(dir, "remit")
-	out, err := exec.Command("go", "build", "-o", binary, "github.com/remitlog/remit/cmd/remit").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("%w: %s", err, out)
-	}
-	return binary, nil
+	return torture.Build(filepath.Join(dir, "remit"))
 })
 
 // dev starts a server that ends with the test.
