@@ -20,6 +20,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/remitlog/remit/cmd/remit/core"
+	"github.com/remitlog/remit/consumers/push"
 	"github.com/remitlog/remit/log"
 	"github.com/remitlog/remit/log/fold"
 	"github.com/remitlog/remit/log/registry"
@@ -155,6 +156,7 @@ func renderEvents(t *testing.T) string {
 	p.b.WriteString(eventsHead)
 	sections := []section{
 		{"What leaves remit: topic `payments`", "Written in the append of the decision, keyed by payer, once for each paid payment and each refund.", payments.Told()},
+		{"What leaves remit: topics `….parked`", "Beside records that were set aside as they were: see [what was parked](push.md#what-was-parked).", []fold.FactType{fold.FactOf[push.Missed]()}},
 		{"remit's own story: topic `remit.events`", "A partition of it is the whole story of its slots. remit alone writes it.", core.Facts()},
 		{"The registry: topic `remit.registry`", "One partition, folded by every node. remit alone writes it.", registry.Facts()},
 	}

@@ -179,6 +179,7 @@ func (s *server) serve(routes []api.Route) error {
 	for _, f := range payments.Told() {
 		schemas = append(schemas, api.Schema{Type: f.Type, Value: f.Zero})
 	}
+	schemas = append(schemas, api.Schema{Type: push.Missed{}.EventType(), Value: push.Missed{}})
 	registry := s.metrics
 	if routes == nil {
 		registry = prometheus.NewRegistry() // it is put up again when the state is restored

@@ -49,6 +49,6 @@
 // That what always fails is parked, when all keys that there are fail, OutageMax or more, and the sink refuses none of them by the answers above: that is an
 // outage until a person has looked at it.
 //
-// That a delivery comes once: an answer may be lost, and a crash repeats what was delivered since the last commit, a second ago at most. The
+// That a delivery comes once: an answer may be lost, and a crash repeats what was delivered since the last commit, a quarter of a second ago at most. The
 // webhook-id is the same each time. Records that are sent again come beside what is new of their key.
 package push

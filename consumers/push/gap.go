@@ -11,15 +11,13 @@ import (
 	"github.com/remitlog/remit/log"
 )
 
-// Missed is the fact that records were gone, by retention or because somebody deleted them, before they were delivered to a subscription. It stands on the
-// parked topic of theirs.
+// Missed is the fact that records were gone, by retention or because somebody deleted them, before they were delivered to a subscription.
 type Missed struct {
 	Subscription string `json:"subscription"`
 	Topic        string `json:"topic"`
 	Partition    int32  `json:"partition"`
-	// From and To are offsets: those from From on and below To were not delivered.
-	From int64 `json:"from"`
-	To   int64 `json:"to"`
+	From         int64  `json:"from"` // the first offset that was not delivered
+	To           int64  `json:"to"`   // the first that was there again
 }
 
 // EventType is the type on the log.
@@ -39,7 +37,7 @@ func gapRecord(s *Subscription, p log.Partition, from, to log.Offset) log.Record
 	reason := fmt.Sprintf("records %d to %d of %s/%d were gone before they were delivered: its retention is too short for this subscription's lag", from, to-1, p.Topic, p.Index)
 	e := log.Event{
 		ID: fmt.Sprintf("%s/%d/%s/%d/%d-%d", s.Name, s.Registered.UnixMilli(), p.Topic, p.Index, from, to), Source: source, Type: m.EventType(), Time: now,
-		DataContentType: log.JSONContentType, RecordedTime: now, Data: data,
+		DataContentType: log.JSONContentType, DataSchema: "/schemas/" + m.EventType() + ".json", RecordedTime: now, Data: data,
 		Extensions: map[string]any{
 			consumers.ParkedReason: reason, consumers.ParkedAttempts: "0", consumers.ParkedAt: now.Format(time.RFC3339), consumers.ParkedGroup: Group(s.Name),
 			consumers.ParkedFrom: p.Topic, consumers.ParkedPartition: strconv.Itoa(int(p.Index)), consumers.ParkedOffset: strconv.FormatInt(int64(from), 10),

@@ -133,7 +133,7 @@ type Options struct {
 	OutageMax int
 	// AskingMax is how many sinks are asked for consent at once; others wait. 64.
 	AskingMax int
-	// CommitEvery is how often what was taken is noted: what a crash repeats at most. 1 s.
+	// CommitEvery is how often what was taken is noted: what a crash repeats at most. 250 ms.
 	CommitEvery time.Duration
 	// DrainMax is how long calls under way may take when remit stops; ChangeMax when their subscription is changed. Then they are cut off, and
 	// made again. 5 s, 1 s.
@@ -153,7 +153,7 @@ func (o *Options) EnsureDefaults() {
 	set(&o.HeldBytesMin, 128<<10)
 	set(&o.OutageMax, 16)
 	set(&o.AskingMax, 64)
-	set(&o.CommitEvery, time.Second)
+	set(&o.CommitEvery, 250*time.Millisecond)
 	set(&o.DrainMax, 5*time.Second)
 	set(&o.ChangeMax, time.Second)
 	set(&o.LookEvery, time.Second)
