@@ -10,7 +10,8 @@ import (
 
 // tallies count the messages of a partition that have not ended, so that nobody has to look at a million rows to say how many there
 // are. Parked ones and those that wait for their delivery are counted by their state. Half messages are counted by the minute from which on
-// they are stuck, and by the day that it lies in: who is stuck now is the sum of past days and of the past minutes of today.
+// they are stuck, and by the day that it lies in: who is stuck now is the sum of past days and of the past minutes of today. And they are counted by how
+// long their producers have.
 var tallies = fold.NewTable[int64]('t')
 
 // The first bytes of the keys of tallies.
@@ -18,6 +19,7 @@ const (
 	tallyMinute = 'm' // then the minute since 1970, 8 bytes
 	tallyDay    = 'd' // then the day since 1970, 8 bytes
 	tallyState  = 's' // then the state
+	tallyLength = 'l' // then the deadline of the schedule, in ms, 8 bytes
 )
 
 const (
@@ -36,6 +38,7 @@ func count(rows fold.Rows, id log.ID, m Message, by int64) {
 		minute := m.stuckMs(id)/minuteMs + 1 // it is stuck in all of that minute
 		tally(rows, tallyKey(tallyMinute, minute), by)
 		tally(rows, tallyKey(tallyDay, minute/minutesOfADay), by)
+		tally(rows, tallyKey(tallyLength, m.Schedule.orDefault().Deadline), by)
 	case StateParked, StateCommitted:
 		tally(rows, string([]byte{tallyState, byte(m.State)}), by)
 	case StateDelivered, StateRolledBack, StateDropped: // it has ended
@@ -86,4 +89,14 @@ func TallyOf(rows fold.Scanner, now time.Time) (t Tally) {
 	t.Parked, _ = tallies.Get(rows, string([]byte{tallyState, byte(StateParked)}))
 	t.Committed, _ = tallies.Get(rows, string([]byte{tallyState, byte(StateCommitted)}))
 	return t
+}
+
+// StuckBefore returns when a half message of a partition must have been prepared at the latest to be stuck now: whoever looks for those that are need not look
+// at later ones. It reports false if none can be.
+func StuckBefore(rows fold.Scanner, now time.Time) (time.Time, bool) {
+	for key := range tallies.Scan(rows, string([]byte{tallyLength}), string([]byte{tallyLength + 1}), false) {
+		shortest := time.Duration(binary.BigEndian.Uint64([]byte(key[1:]))) * time.Millisecond
+		return now.Add(-shortest - StuckAfter), true
+	}
+	return time.Time{}, false
 }

@@ -17,10 +17,17 @@ func (s *script) tally() (t broker.Tally) {
 	err := s.node.Read(0, func(rows fold.Scanner, _ log.Offset) error {
 		now := s.node.Now()
 		t = broker.TallyOf(rows, now)
+		before, any := broker.StuckBefore(rows, now)
+		if any != (t.Prepared > 0) {
+			s.t.Errorf("%+v, and %t is said of those that may be stuck", t, any)
+		}
 		for key, r := range allMessages.Scan(rows, "", "", false) {
 			switch r.Message.State {
 			case broker.StatePrepared:
 				counted.Prepared++
+				if r.Message.Stuck(log.ID([]byte(key)), now) && r.Message.PreparedMs > before.UnixMilli() {
+					s.t.Errorf("a message that was prepared after %s is stuck", before)
+				}
 				if r.Message.Stuck(log.ID([]byte(key)), now.Truncate(time.Minute)) {
 					counted.Stuck++
 				}

@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -223,6 +224,20 @@ func (m *Messages) viewed(x transactions.Message) Message {
 func (m *Messages) stuck(id log.ID) bool {
 	row, ok := m.peek(id)
 	return ok && row.Stuck(id, m.Node.Now())
+}
+
+// stuckBefore returns a time from which on no message was prepared that is stuck now: they are the oldest, and lists begin with the newest.
+func (m *Messages) stuckBefore() (last time.Time, err error) {
+	last = time.UnixMilli(0)
+	for p := range int32(m.Node.Partitions()) {
+		err = errors.Join(err, m.Node.Read(p, func(rows fold.Scanner, _ log.Offset) error {
+			if before, ok := broker.StuckBefore(rows, m.Node.Now()); ok && before.After(last) {
+				last = before
+			}
+			return nil
+		}))
+	}
+	return last.Add(time.Millisecond), err
 }
 
 // peek looks at the core's row of a plain message. It reports false if there is none, or none that can be read: the node says so itself.

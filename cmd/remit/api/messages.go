@@ -564,6 +564,11 @@ func (m *Messages) list(w http.ResponseWriter, r *http.Request) error {
 		if stuck == "true" && f.State == "" {
 			f.State = broker.StatePrepared.String() // no other is
 		}
+		if before, err := m.stuckBefore(); err != nil {
+			return err
+		} else if stuck == "true" && (f.To.IsZero() || before.Before(f.To)) {
+			f.To = before
+		}
 	}
 	page := q.Page()
 	if err := rd.from(w, r, m.Views, transactions.Name, nil); err != nil {

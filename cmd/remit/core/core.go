@@ -33,7 +33,7 @@ import (
 
 // FoldVersion names the rules of the core's folds. A release that changes what a row looks like raises it: the stores are then made
 // again from the log.
-const FoldVersion = "core/4"
+const FoldVersion = "core/5"
 
 // Options of a Core.
 type Options struct {
