@@ -194,7 +194,7 @@ func (m *Messages) open(id log.ID, row broker.Message) (Message, error) {
 	if err != nil {
 		return answer, fmt.Errorf("api: message %s: %w", id, err)
 	}
-	answer.Name, answer.Event, answer.History = nameOf(&e), row.Event, openHistory(row)
+	answer.Name, answer.Event, answer.History = broker.MessageName(&e), row.Event, openHistory(row)
 	return answer, nil
 }
 

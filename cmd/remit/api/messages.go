@@ -66,7 +66,7 @@ func (m *Messages) half(topic, producer string, e log.Event) (half, error) {
 	if err := e.Validate(); err != nil {
 		return h, eventProblem(err)
 	}
-	h.prepared.Key, h.prepared.Name = e.Key, nameOf(&e)
+	h.prepared.Key, h.prepared.Name = e.Key, broker.MessageName(&e)
 	if !h.prepared.ID.IsZero() {
 		if err := (Ref{ID: h.prepared.ID}).CheckNew("partitionkey", e.Key); err != nil {
 			return h, err
@@ -80,9 +80,6 @@ func (m *Messages) half(topic, producer string, e log.Event) (half, error) {
 	h.prepared.Fingerprint = fingerprint(&h.prepared, &e)
 	return h, nil
 }
-
-// nameOf is what a message is called: no source has a space in it.
-func nameOf(e *log.Event) string { return e.Source + " " + e.ID }
 
 // takeOptions takes the options of the message off its event.
 func (h *half) takeOptions(e *log.Event) error {
