@@ -85,6 +85,7 @@ func (a *app) root() *cobra.Command {
 	root.Version = api.ReadBuild().Version
 	root.SetVersionTemplate("remit {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return plainFlag(err) })
+	completeWords(root)
 	a.noteBegin(root)
 	return root
 }

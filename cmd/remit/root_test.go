@@ -86,6 +86,27 @@ func TestEmptyArgument(t *testing.T) {
 	}
 }
 
+// TestCompletion: a shell offers what a flag takes, and files only where a file is taken.
+func TestCompletion(t *testing.T) {
+	const noFiles, files = ":4\n", ":0\n"
+	for _, c := range []struct{ line, want string }{
+		{"payments list --state", "pending\nheld\npaid\nrefused\nvoided\n" + noFiles},
+		{"accounts set alice --state", "open\nfrozen\nclosed\n" + noFiles},
+		{"views query records alice --kind", "payment\nreceipt\nrefund\ngiveback\ndeposit\nwithdrawal\n" + noFiles},
+		{"serve --log-level", "debug\ninfo\nwarn\nerror\n" + noFiles},
+		{"bench payments --payees", "many\none\n" + noFiles},
+		{"payments get", noFiles},
+		{"story", noFiles},
+		{"import", files},
+		{"serve --config", files},
+	} {
+		_, stdout, _ := runApp(t, nil, append(append([]string{"__complete"}, strings.Fields(c.line)...), "")...)
+		if stdout != c.want {
+			t.Errorf("remit %s: %q, want %q", c.line, stdout, c.want)
+		}
+	}
+}
+
 // TestExitCodes: an error, wrapped, keeps its exit code.
 func TestExitCodes(t *testing.T) {
 	for _, c := range []struct {
