@@ -76,7 +76,7 @@ func (b *Broker) Owed(rows fold.Reader, id string, look fold.Look) []fold.Effect
 	case q.Message.Precheck && b.opts.Asker != nil && b.opts.Asker.Waits(q):
 		return b.owesPrecheck(rows, q)
 	default:
-		return []fold.Effect{{ToSelf: true, Command: deliverDue{b, q.ID}}}
+		return b.owesDelivery(q)
 	}
 }
 
@@ -167,6 +167,22 @@ func (b *Broker) owesPrecheck(rows fold.Reader, q Question) []fold.Effect {
 			},
 		},
 	}
+}
+
+// MissingMin and MissingMax bound how soon a message whose topic is missing is looked at again: it waits as long as it has waited already.
+const (
+	MissingMin = time.Second
+	MissingMax = 30 * time.Second
+)
+
+// owesDelivery delivers a committed message that had to wait. While its topic is missing nothing is owed: there may be many of those, and what fails
+// counts against the doors of the partition.
+func (b *Broker) owesDelivery(q Question) []fold.Effect {
+	if n, ok := b.opts.Topics(q.Message.Topic); !ok || n < 1 {
+		waited := q.Now.Sub(time.UnixMilli(q.Message.DueMs))
+		return []fold.Effect{{At: q.Now.Add(min(max(waited, MissingMin), MissingMax))}}
+	}
+	return []fold.Effect{{ToSelf: true, Command: deliverDue{b, q.ID}}}
 }
 
 // deliverDue delivers a committed message that had to wait. It fails while its topic is missing, and is asked again.

@@ -30,6 +30,9 @@ func (c Resume) Decide(t *fold.Turn) (any, error) {
 	return Outcome{ID: c.ID, Message: m}, nil
 }
 
+// StepsMax is how often a message's being asked about by a person is recorded. Beyond it the producer is asked as well, and nothing is left.
+const StepsMax = 1024
+
 // AskCheck records that a person has the producer of an undecided message asked now; asking is the caller's, see [Broker.Ask]. The answer is
 // an Outcome, with Conflict if it is decided.
 type AskCheck struct{ Decision }
@@ -43,7 +46,9 @@ func (c AskCheck) Decide(t *fold.Turn) (any, error) {
 	case m.State != StatePrepared && m.State != StateParked:
 		return Outcome{ID: c.ID, Message: m, Conflict: true}, nil
 	}
-	emit(t, c.ID, m, m.step("checkasked"), CheckAsked(c))
+	if m.Steps < StepsMax {
+		emit(t, c.ID, m, m.step("checkasked"), CheckAsked(c))
+	}
 	m, _, _ = Get(t.Rows(), c.ID)
 	return Outcome{ID: c.ID, Message: m}, nil
 }

@@ -168,8 +168,11 @@ func (p *Producers) holds(text string, q Question, t callout.Target, failed bool
 		}
 	}
 	if err != nil {
+		if when.Missing(err) { // which is as a condition means it
+			return false
+		}
 		p.listener.Conditioned(q.Message.Producer, text, err)
-		return failed && !when.Missing(err)
+		return failed
 	}
 	return holds
 }
