@@ -152,8 +152,8 @@ func (p *Producers) asked(q Question) bool {
 	return p.asking[q.ID] || p.by[q.Message.Producer] >= AskingMax
 }
 
-// holds evaluates a condition over a message's event and what is known of the message. One about an attribute that is not there does not hold;
-// of one that cannot be evaluated otherwise the caller says what it means.
+// holds evaluates a condition over a message's event and what is known of the message. The caller says what one means that cannot be evaluated, or is
+// about an attribute that is not there.
 func (p *Producers) holds(text string, q Question, t callout.Target, failed bool) bool {
 	c, err := p.condition(text)
 	var holds bool
@@ -168,10 +168,9 @@ func (p *Producers) holds(text string, q Question, t callout.Target, failed bool
 		}
 	}
 	if err != nil {
-		if when.Missing(err) { // which is as a condition means it
-			return false
+		if !when.Missing(err) { // which is no mistake of who wrote it
+			p.listener.Conditioned(q.Message.Producer, text, err)
 		}
-		p.listener.Conditioned(q.Message.Producer, text, err)
 		return failed
 	}
 	return holds

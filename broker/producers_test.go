@@ -236,17 +236,19 @@ func TestWants(t *testing.T) {
 	}
 	for condition, want := range map[string]bool{
 		"type = 'order'": true, "type = 'refund'": false, "remitage >= 60": true, "remitage > 60": false,
-		"remitchecks = 2": true, "remitproducers = 1": true, "subject LIKE 'ca%' AND source = '/shop'": true, "missing = 1": false,
+		"remitchecks = 2": true, "remitproducers = 1": true, "subject LIKE 'ca%' AND source = '/shop'": true,
 	} {
 		r.producers["shop"] = registry.Producer{Name: "shop", Check: registry.Check{URL: "http://x", When: condition}, Precheck: registry.Call{URL: "http://y", When: condition}}
 		if p.Wants(q) != want || p.Prechecks(q) != want {
 			t.Errorf("%s: wants %t, prechecks %t", condition, p.Wants(q), p.Prechecks(q))
 		}
 	}
-	const fails = "1 / (remitchecks - 2) = 1" // it cannot be evaluated, and nothing is missing
-	r.producers["shop"] = registry.Producer{Name: "shop", Check: registry.Check{URL: "http://x", When: fails}, Precheck: registry.Call{URL: "http://y", When: fails}}
-	if p.Wants(q) || !p.Prechecks(q) {
-		t.Errorf("a condition that fails: wants %t, prechecks %t", p.Wants(q), p.Prechecks(q))
+	const fails = "1 / (remitchecks - 2) = 1"                  // it cannot be evaluated, and nothing is missing
+	for _, condition := range []string{"missing = 1", fails} { // to ask can be taken back, to deliver cannot
+		r.producers["shop"] = registry.Producer{Name: "shop", Check: registry.Check{URL: "http://x", When: condition}, Precheck: registry.Call{URL: "http://y", When: condition}}
+		if p.Wants(q) || !p.Prechecks(q) {
+			t.Errorf("%s: wants %t, prechecks %t", condition, p.Wants(q), p.Prechecks(q))
+		}
 	}
 	if conditioned == 0 {
 		t.Error("a condition that cannot be evaluated is not told")
