@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -30,6 +31,27 @@ func (a *sheet) Check(q broker.Question, done func(any, error)) {
 	defer a.mu.Unlock()
 	a.asked[q.ID] = append(a.asked[q.ID], time.Now())
 	done(nil, errors.New("silence"))
+}
+
+// of returns when it was asked about a message.
+func (a *sheet) of(id log.ID) []time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.Clone(a.asked[id])
+}
+
+// messages returns how many it was asked about.
+func (a *sheet) messages() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.asked)
+}
+
+// forget forgets all of it.
+func (a *sheet) forget() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	clear(a.asked)
 }
 
 // perSecond returns how many were asked about in the fullest second.
@@ -71,7 +93,7 @@ func TestManyUndecided(t *testing.T) {
 		late, checks := time.Duration(0), 0
 		for id, m := range prepared {
 			at := m.NextCheck(id, began)
-			for _, asked := range a.asked[id] {
+			for _, asked := range a.of(id) {
 				d := asked.Sub(at)
 				if d < 0 || d > time.Second {
 					t.Fatalf("%s was asked about %s after its time", id, d)
@@ -90,16 +112,16 @@ func TestManyUndecided(t *testing.T) {
 
 		s.close()
 		<-time.After(24 * time.Hour) // each has missed many
-		clear(a.asked)
+		a.forget()
 		began = time.Now()
 		s.open()
 		<-time.After(10 * time.Second)
 		synctest.Wait()
-		soon := len(a.asked)
+		soon := a.messages()
 		<-time.After(broker.SpreadMax + time.Duration(n/fold.PaceMax)*fold.PaceEvery) // after the last has been looked at
 		synctest.Wait()
-		if len(a.asked) != n {
-			t.Fatalf("after a restart %d of %d were asked about within %s", len(a.asked), n, time.Since(began))
+		if a.messages() != n {
+			t.Fatalf("after a restart %d of %d were asked about within %s", a.messages(), n, time.Since(began))
 		}
 		if share := n * 10 / 60; soon > share*2 {
 			t.Errorf("%d of %d were asked about within ten seconds of a restart, %d are their share", soon, n, share)
@@ -130,15 +152,15 @@ func TestClockJumps(t *testing.T) {
 			s.jump = jump // while it runs: time is monotonic, and nothing changes
 			<-time.After(40 * time.Second)
 			synctest.Wait()
-			if len(a.asked) != 0 {
-				t.Errorf("a jump of %s had producers asked: %d", jump, len(a.asked))
+			if a.messages() != 0 {
+				t.Errorf("a jump of %s had producers asked: %d", jump, a.messages())
 			}
 			s.close() // and over a restart, which reads the wall clock
 			s.open()
 			<-time.After(broker.SpreadMax + time.Minute + 10*time.Second)
 			synctest.Wait()
 			for _, id := range ids {
-				if got := len(a.asked[id]); got < 1 || got > 3 {
+				if got := len(a.of(id)); got < 1 || got > 3 {
 					t.Errorf("jump of %s: %s was asked about %d times", jump, id, got)
 				}
 			}
