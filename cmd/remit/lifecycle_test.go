@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -249,32 +250,38 @@ func TestDrain(t *testing.T) {
 	s.wantExit(t, exitOK)
 }
 
-// TestSilentConnections: one that never asked for anything holds up no stop. net/http gives each five seconds, in every try.
-func TestSilentConnections(t *testing.T) {
-	var took time.Duration
-	for range 5 {
-		if took = stopWithSilent(t); took < 4*time.Second {
-			return
-		}
+// pipeListener is a listener of connections within the process.
+type pipeListener chan net.Conn
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	c, ok := <-l
+	if !ok {
+		return nil, net.ErrClosed
 	}
-	t.Errorf("the stop took %s", took)
+	return c, nil
 }
 
-// stopWithSilent returns how long a server with a silent connection takes to stop.
-func stopWithSilent(t *testing.T) time.Duration {
-	t.Helper()
-	s := start(t, &testNode{handler: http.HandlerFunc(okHandler)}, "serve", "-o", "json")
-	address := s.readReady(t).HTTP
-	silent, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer silent.Close()
-	get(t, http.DefaultClient, "http://"+address) // it came later: the silent one is accepted by now
-	begin := time.Now()
-	s.signals <- syscall.SIGTERM
-	s.wantExit(t, exitOK)
-	return time.Since(begin)
+func (l pipeListener) Close() error   { close(l); return nil }
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestSilentConnections: one that never asked for anything holds up no stop. net/http gives each five seconds.
+func TestSilentConnections(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newHTTPServer(&testNode{handler: http.HandlerFunc(okHandler), drained: make(chan struct{})}, nil, slog.New(slog.DiscardHandler))
+		l := make(pipeListener)
+		go func() { _ = s.Serve(l) }()
+		silent, there := net.Pipe()
+		defer silent.Close()
+		l <- there
+		synctest.Wait()
+		begin := time.Now()
+		if err := s.Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begin); took > time.Second {
+			t.Errorf("the stop took %s", took)
+		}
+	})
 }
 
 // TestSecondSignal: it stops at once though a call runs.
