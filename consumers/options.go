@@ -17,7 +17,8 @@ import (
 // Reader is one member of a consumer group. log/kafka has the one over franz-go, and consumerstest one in memory.
 // A Consumer calls Join first and Close last; one Poll runs at a time, and the rest beside it.
 type Reader interface {
-	// Join makes it a member of a group. Reading begins at what the group has committed, else at the first record.
+	// Join makes it a member of a group. Reading begins at what the group has committed, else at the first record. A topic that is not
+	// there is read when it is.
 	//
 	// INVARIANT: revoked is called only while a Poll runs, and no Poll returns until it has returned. Otherwise records would come
 	// that are another member's by now. When lost is true they may be another's already, and committing is in vain.

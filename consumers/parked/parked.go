@@ -89,6 +89,8 @@ func (r *Record) Sendable() error {
 	switch {
 	case r.Parked.Group == "":
 		return fmt.Errorf("%w: %s was not parked by a consumer, and nobody waits for it", ErrNotSendable, name(r.At))
+	case consumers.ParkedTopic(r.Parked.From.Topic) != r.At.Topic:
+		return fmt.Errorf("%w: %s was parked of topic %s; somebody has put it here", ErrNotSendable, name(r.At), r.Parked.From.Topic)
 	case r.Event != nil && r.Event.Type == missedType:
 		return fmt.Errorf("%w: %s tells of records that are gone", ErrNotSendable, name(r.At))
 	default:

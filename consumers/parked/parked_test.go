@@ -247,8 +247,9 @@ func TestNamedRefused(t *testing.T) {
 	missed := log.Event{ID: "m", Source: "remit", Type: "remit.subscription.missed.v1", Extensions: map[string]any{consumers.ParkedGroup: "shop",
 		consumers.ParkedFrom: "orders", consumers.ParkedPartition: "0", consumers.ParkedOffset: "0"}}
 	b.append(missed.Record(log.Partition{Topic: "orders.parked"}))
+	b.append(parkedRecord("shop", "k", "e4", at("others", 0, 0)))
 	b.takes["gone"] = errors.New("there is no subscription gone; register it")
-	for offset, want := range map[log.Offset]error{1: parked.ErrNobody, 2: parked.ErrNotSendable, 3: parked.ErrNotSendable, 4: parked.ErrNotParked, -1: parked.ErrNotParked} {
+	for offset, want := range map[log.Offset]error{1: parked.ErrNobody, 2: parked.ErrNotSendable, 3: parked.ErrNotSendable, 4: parked.ErrNotSendable, 5: parked.ErrNotParked, -1: parked.ErrNotParked} {
 		res, err := b.shelf.Replay(t.Context(), parked.Request{Topic: "orders", Places: []consumers.Place{at("orders.parked", 0, 0), at("orders.parked", 0, offset)}})
 		if !errors.Is(err, want) || res.Total() > 0 {
 			t.Errorf("with %d: %+v, %v", offset, res, err)

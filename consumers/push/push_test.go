@@ -420,9 +420,7 @@ func TestConsent(t *testing.T) {
 				if len(s.tries) > 0 || len(w.parked("orders")) > 0 || s.asked < 24*60 || s.asked > 3*24*60 {
 					t.Errorf("called for %q, asked %d times, parked %q", s.tries, s.asked, w.parked("orders"))
 				}
-				w.mu.Lock()
-				s.options = func() (push.Answer, error) { return answered(204, "WebHook-Allowed-Origin", "REMIT.example") }
-				w.mu.Unlock()
+				s.answersOptions(func() (push.Answer, error) { return answered(204, "WebHook-Allowed-Origin", "REMIT.example") })
 				pass(2 * time.Minute)
 				s.wantGot("a1")
 			})
@@ -949,14 +947,14 @@ func TestSentAgain(t *testing.T) {
 			_, err = w.log.Append(t.Context(), replay)
 			w.must(err)
 		}
-		s.options = func() (push.Answer, error) { return answered(403) }
+		s.answersOptions(func() (push.Answer, error) { return answered(403) })
 		w.kill() // before anything was sent again
 		w.start()
 		pass(time.Minute)
 		if st := w.wantStatus("shop", push.StateAsking, "403"); st.Replays != 30 || st.Lag != 0 {
 			t.Errorf("%+v", st)
 		}
-		s.options = nil
+		s.answersOptions(nil)
 		pass(5 * time.Minute)
 		wantByKey(t, s, want)
 		if len(other.got) != 30 || len(w.records("orders")) != 30 {

@@ -330,11 +330,12 @@ func (s *sink) call(ctx context.Context, to push.Target, r push.Request) (push.A
 	if r.Method == http.MethodOptions {
 		s.mu.Lock()
 		s.asked++
+		options := s.options
 		s.mu.Unlock()
-		if s.options == nil {
+		if options == nil {
 			return consents()
 		}
-		return s.options()
+		return options()
 	}
 	es, err := log.ParseHTTP(r.Header, r.Body)
 	if err != nil || len(es) != 1 || r.Method != http.MethodPost {
@@ -358,6 +359,13 @@ func (s *sink) call(ctx context.Context, to push.Target, r push.Request) (push.A
 		s.got = append(s.got, es[0].ID)
 	}
 	return a, err
+}
+
+// answersOptions says how it answers the handshake from now on.
+func (s *sink) answersOptions(options func() (push.Answer, error)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.options = options
 }
 
 func (s *sink) wantGot(ids ...string) {

@@ -45,7 +45,6 @@ type pushKilled struct {
 	sinks  map[string]*pushSink // by subscription
 	mended atomic.Bool
 
-	mu        sync.Mutex
 	published []string // in their order; the producer's alone until it has ended
 }
 
