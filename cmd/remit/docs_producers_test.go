@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -23,6 +22,7 @@ import (
 	_ "modernc.org/sqlite"
 
 	"github.com/remitlog/remit/cmd/remit/api"
+	"github.com/remitlog/remit/log"
 )
 
 const producersDir = "../../docs/producers"
@@ -105,7 +105,7 @@ const testSecret = "whsec_YSBrZXkgZm9yIHRoZSB0ZXN0IG9mIGEgcGFnZSBvbmx5"
 func (s *script) command(t *testing.T, at string, args ...string) *exec.Cmd {
 	c := exec.CommandContext(t.Context(), s.argv[0], append(s.argv[1:2:2], args...)...)
 	c.Dir = s.dir
-	c.Env = append(os.Environ(), "REMIT_SERVER="+s.server, "CHECK_SECRET="+testSecret, "CHECK_AFTER=200ms", at)
+	c.Env = append(os.Environ(), "REMIT_SERVER="+s.server, "CHECK_SECRET="+testSecret, "CHECK_AFTER=10m", at)
 	return c
 }
 
@@ -157,8 +157,9 @@ func (s *script) sendAndDie(t *testing.T, at, order string) {
 	}
 }
 
-// sendAndWait has the script wait at a point until its message is decided, and reports whether it then says that the order was sent.
-func (s *script) sendAndWait(t *testing.T, at, order, state string) bool {
+// sendAndWait has the script wait at a point until its message is decided, and reports whether it then says that the order was sent. With a row it
+// is there once the order has one.
+func (s *script) sendAndWait(t *testing.T, at, order, state string, row bool) bool {
 	t.Helper()
 	c := s.command(t, "WAIT_AT="+at, "send", order, "1250")
 	in, err := c.StdinPipe()
@@ -167,6 +168,9 @@ func (s *script) sendAndWait(t *testing.T, at, order, state string) bool {
 	}
 	if err := c.Start(); err != nil {
 		t.Fatal(err)
+	}
+	if row {
+		s.until(t, "the row of "+order, func() bool { return s.rows(t)[order] > 0 })
 	}
 	s.await(t, order, state)
 	_, err = io.WriteString(in, "\n")
@@ -191,10 +195,10 @@ func (s *script) lives(t *testing.T) {
 	s.await(t, "dead-before", "rolledback")
 	s.await(t, "dead-within", "rolledback")
 	s.await(t, "dead-behind", "delivered")
-	if s.sendAndWait(t, "prepared", "late", "rolledback") {
+	if s.sendAndWait(t, "prepared", "late", "rolledback", false) {
 		t.Error("a local transaction that came after the back-check's answer was committed")
 	}
-	if !s.sendAndWait(t, "decided", "asked", "delivered") {
+	if !s.sendAndWait(t, "decided", "asked", "delivered", true) {
 		t.Error("an order that the back-check had committed was not sent")
 	}
 	want := map[string]int{"fine": 1, "dead-behind": 1, "asked": 1}
@@ -228,20 +232,51 @@ func (s *script) refusesForged(t *testing.T) {
 	}
 }
 
-// await waits until the message of an order is in a state.
+// await waits until the message of an order is in a state. As long as it is undecided a person has its producer asked, which the schedule would do
+// in ten minutes: when that is, is no question of how fast the machine is.
 func (s *script) await(t *testing.T, order, state string) {
+	t.Helper()
+	var list api.List[api.Message]
+	asked := time.Time{}
+	s.until(t, "the message of "+order, func() bool {
+		s.get(t, "/v1/messages?topic=orders&key="+url.QueryEscape(order), &list)
+		if len(list.Items) > 0 && list.Items[0].State == "prepared" && time.Since(asked) > time.Second { // an answer may be late
+			asked = time.Now()
+			s.check(t, list.Items[0].ID)
+		}
+		return len(list.Items) > 0 && list.Items[0].State != "prepared"
+	})
+	if list.Items[0].State != state {
+		t.Fatalf("the message of %s is not %s: %+v", order, state, list.Items)
+	}
+}
+
+// check has the producer of a message asked now.
+func (s *script) check(t *testing.T, id log.ID) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.server+"/v1/messages/"+id.String()+"/check", strings.NewReader(`{"reason":"a test"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK && res.StatusCode != http.StatusConflict { // it was decided meanwhile
+		t.Errorf("check: %s", res.Status)
+	}
+}
+
+// until waits until something is so.
+func (s *script) until(t *testing.T, what string, is func() bool) {
 	t.Helper()
 	tick := time.NewTicker(readyPoll)
 	defer tick.Stop()
-	var list api.List[api.Message]
-	for until := time.Now().Add(time.Minute); ; <-tick.C {
-		s.get(t, "/v1/messages?topic=orders&key="+url.QueryEscape(order), &list)
-		i := slices.IndexFunc(list.Items, func(m api.Message) bool { return m.State != "prepared" })
-		switch {
-		case i >= 0 && list.Items[i].State == state:
-			return
-		case i >= 0, time.Now().After(until):
-			t.Fatalf("the message of %s is not %s: %+v", order, state, list.Items)
+	for until := time.Now().Add(2 * time.Minute); !is(); <-tick.C {
+		if time.Now().After(until) {
+			t.Fatalf("waited in vain for %s", what)
 		}
 	}
 }
@@ -270,7 +305,7 @@ func (s *script) rows(t *testing.T) map[string]int {
 
 func (s *script) count(t *testing.T, query string) map[string]int {
 	t.Helper()
-	db, err := sql.Open("sqlite", filepath.Join(s.dir, "orders.db"))
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(s.dir, "orders.db")+"?_pragma=busy_timeout(60000)")
 	if err != nil {
 		t.Fatal(err)
 	}
