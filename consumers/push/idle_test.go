@@ -33,19 +33,19 @@ func TestIdle(t *testing.T) {
 		if n := (runtime.NumGoroutine() - before); n > 3*subscriptions+50 {
 			t.Errorf("%d goroutines for %d subscriptions", n, subscriptions)
 		}
-		commits, calls := w.commits, s.asked
+		commits, calls := w.commits, s.now().asked
 		looks.n.Store(0)
 		pass(time.Hour)
 		if n := looks.n.Load(); n > 3*3600 { // once a second at each of the topic and its replay topic
 			t.Errorf("the log was looked at %d times in an idle hour", n)
 		}
-		if w.commits != commits || s.asked != calls {
-			t.Errorf("%d commits, %d calls in an idle hour", w.commits-commits, s.asked-calls)
+		if w.commits != commits || s.now().asked != calls {
+			t.Errorf("%d commits, %d calls in an idle hour", w.commits-commits, s.now().asked-calls)
 		}
 		w.event("orders", "a", "a1")
 		pass(time.Second)
-		if len(s.got) != subscriptions {
-			t.Errorf("%d of %d got it", len(s.got), subscriptions)
+		if len(s.now().got) != subscriptions {
+			t.Errorf("%d of %d got it", len(s.now().got), subscriptions)
 		}
 	})
 }

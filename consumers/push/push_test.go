@@ -47,8 +47,8 @@ func TestDelivers(t *testing.T) {
 			t.Errorf("%d is noted", next)
 		}
 		w.wantTold("delivered shop", 300)
-		if s.asked != 1 {
-			t.Errorf("asked for consent %d times", s.asked)
+		if s.now().asked != 1 {
+			t.Errorf("asked for consent %d times", s.now().asked)
 		}
 	})
 }
@@ -66,12 +66,12 @@ func TestRequest(t *testing.T) {
 			"Ce-Id": "a1", "Ce-Source": "/shop", "Ce-Type": "order.placed.v1", "Ce-Specversion": "1.0", "Ce-Partitionkey": "%C3%A4%20b",
 			"Content-Type": "application/json", "Remit-Subscription": "shop", "Remit-Filter-Error": "",
 		} {
-			if got := s.last.Header.Get(name); got != want {
+			if got := s.now().last.Header.Get(name); got != want {
 				t.Errorf("%s is %q, not %q", name, got, want)
 			}
 		}
-		if string(s.last.Body) != `{"id":"a1"}` || s.last.ID != "msg_3a70a19f487c6362841ee28c333ff576" || s.to != (push.Target{Subscription: "shop", URL: shop.Sink}) {
-			t.Errorf("%q, %s, to %v", s.last.Body, s.last.ID, s.to)
+		if string(s.now().last.Body) != `{"id":"a1"}` || s.now().last.ID != "msg_3a70a19f487c6362841ee28c333ff576" || s.now().to != (push.Target{Subscription: "shop", URL: shop.Sink}) {
+			t.Errorf("%q, %s, to %v", s.now().last.Body, s.now().last.ID, s.now().to)
 		}
 	})
 }
@@ -99,8 +99,8 @@ func TestFailingKey(t *testing.T) {
 			w.event("orders", fmt.Sprint("k", i), fmt.Sprint("k", i))
 		}
 		pass(time.Second)
-		if len(s.got) != 1000 || slices.Contains(s.got, "bad2") {
-			t.Errorf("%d were taken", len(s.got))
+		if len(s.now().got) != 1000 || slices.Contains(s.now().got, "bad2") {
+			t.Errorf("%d were taken", len(s.now().got))
 		}
 		st := w.wantStatus("shop", push.StateDelivering, "")
 		if st.FailingKeys != 1 || st.Failing[0].Key != "bad" || st.Failing[0].EventID != "bad1" || !strings.Contains(st.Failing[0].Error, `500 Internal Server Error: "no such account\nxxx`) {
@@ -117,12 +117,12 @@ func TestFailingKey(t *testing.T) {
 			t.Errorf("parked %q", got)
 		}
 		s.wantGot("bad2")
-		for i := 1; i+1 < len(s.times)-1; i++ {
-			if d := s.times[i+1].Sub(s.times[i]); d > time.Minute+time.Second || i > 6 && d < 20*time.Second {
+		for i := 1; i+1 < len(s.now().times)-1; i++ {
+			if d := s.now().times[i+1].Sub(s.now().times[i]); d > time.Minute+time.Second || i > 6 && d < 20*time.Second {
 				t.Errorf("attempt %d came after %s", i, d)
 			}
 		}
-		if last := s.times[len(s.times)-1].Sub(began); last < time.Hour || last > time.Hour+2*time.Second {
+		if last := s.now().times[len(s.now().times)-1].Sub(began); last < time.Hour || last > time.Hour+2*time.Second {
 			t.Errorf("it was parked after %s", last)
 		}
 		if st := w.wantStatus("shop", push.StateDelivering, ""); st.Lag != 0 || st.Parked != 1 || st.FailingKeys != 0 {
@@ -212,10 +212,10 @@ func TestOutage(t *testing.T) {
 				pass(6 * time.Hour)
 				w.mu.Lock()
 				down = false
-				calls := len(s.tries) + s.asked
+				calls := len(s.now().tries) + s.now().asked
 				w.mu.Unlock()
-				if got := w.parked("orders"); len(got) > 0 || len(s.got) > 0 {
-					t.Errorf("%d were taken, parked %q", len(s.got), got)
+				if got := w.parked("orders"); len(got) > 0 || len(s.now().got) > 0 {
+					t.Errorf("%d were taken, parked %q", len(s.now().got), got)
 				}
 				if calls > 1000 {
 					t.Errorf("it was called %d times in 6 hours", calls)
@@ -236,10 +236,8 @@ func TestOutage(t *testing.T) {
 // wantByKey holds what a sink has taken to what it was to take, in the order of each key.
 func wantByKey(t *testing.T, s *sink, want map[string][]string) {
 	t.Helper()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	got := map[string][]string{}
-	for _, id := range s.got {
+	for _, id := range s.now().got {
 		key, _, _ := strings.Cut(id, "-")
 		got[key] = append(got[key], id)
 	}
@@ -301,12 +299,12 @@ func TestBusyForOne(t *testing.T) {
 			w.event("orders", "good", fmt.Sprint("good", i))
 		}
 		pass(time.Minute)
-		if got := w.parked("orders"); len(got) != 1 || len(s.got) != 130 {
-			t.Errorf("parked %q, %d taken", got, len(s.got))
+		if got := w.parked("orders"); len(got) != 1 || len(s.now().got) != 130 {
+			t.Errorf("parked %q, %d taken", got, len(s.now().got))
 		}
-		for i, id := range s.tries {
-			if id == "bad1" && i+1 < len(s.times) && s.times[i+1].Sub(s.times[i]) < 5*time.Second {
-				t.Errorf("%s came %s after a Retry-After of 5 s", s.tries[i+1], s.times[i+1].Sub(s.times[i]))
+		for i, id := range s.now().tries {
+			if id == "bad1" && i+1 < len(s.now().times) && s.now().times[i+1].Sub(s.now().times[i]) < 5*time.Second {
+				t.Errorf("%s came %s after a Retry-After of 5 s", s.now().tries[i+1], s.now().times[i+1].Sub(s.now().times[i]))
 			}
 		}
 	})
@@ -330,11 +328,11 @@ func TestRetryAfter(t *testing.T) {
 			w.start()
 			w.event("orders", "b", "b1")
 			pass(want + 2*time.Second)
-			if len(s.tries) > 4 || s.times[len(s.times)-1].Sub(s.times[0]) < want-time.Second {
-				t.Errorf("called for %q at %v", s.tries, s.times)
+			if len(s.now().tries) > 4 || s.now().times[len(s.now().times)-1].Sub(s.now().times[0]) < want-time.Second {
+				t.Errorf("called for %q at %v", s.now().tries, s.now().times)
 			}
-			if len(s.got) != 2 || len(w.parked("orders")) > 0 {
-				t.Errorf("took %q, parked %q", s.got, w.parked("orders"))
+			if len(s.now().got) != 2 || len(w.parked("orders")) > 0 {
+				t.Errorf("took %q, parked %q", s.now().got, w.parked("orders"))
 			}
 		})
 	}
@@ -370,8 +368,8 @@ func TestGone(t *testing.T) {
 				w.event("orders", "a", "a1")
 				w.event("orders", "a", "a2")
 				pass(24 * time.Hour)
-				if st := w.wantStatus("shop", push.StatePaused, "410"); st.Lag != 2 || len(s.tries) != 1 || len(w.parked("orders")) > 0 {
-					t.Errorf("%+v; called for %q", st, s.tries)
+				if st := w.wantStatus("shop", push.StatePaused, "410"); st.Lag != 2 || len(s.now().tries) != 1 || len(w.parked("orders")) > 0 {
+					t.Errorf("%+v; called for %q", st, s.now().tries)
 				}
 				w.mu.Lock()
 				gone = false
@@ -379,8 +377,8 @@ func TestGone(t *testing.T) {
 				mend(w, s)
 				pass(time.Second)
 				s.wantGot("a1", "a2")
-				if s.asked != 2 {
-					t.Errorf("asked for consent %d times", s.asked)
+				if s.now().asked != 2 {
+					t.Errorf("asked for consent %d times", s.now().asked)
 				}
 				w.wantStatus("shop", push.StateDelivering, "")
 			})
@@ -417,8 +415,8 @@ func TestConsent(t *testing.T) {
 				if st.Consent.Granted || !strings.Contains(st.Consent.Why, why) || st.ConsentAt.IsZero() {
 					t.Errorf("%+v", st)
 				}
-				if len(s.tries) > 0 || len(w.parked("orders")) > 0 || s.asked < 24*60 || s.asked > 3*24*60 {
-					t.Errorf("called for %q, asked %d times, parked %q", s.tries, s.asked, w.parked("orders"))
+				if len(s.now().tries) > 0 || len(w.parked("orders")) > 0 || s.now().asked < 24*60 || s.now().asked > 3*24*60 {
+					t.Errorf("called for %q, asked %d times, parked %q", s.now().tries, s.now().asked, w.parked("orders"))
 				}
 				s.answersOptions(func() (push.Answer, error) { return answered(204, "WebHook-Allowed-Origin", "REMIT.example") })
 				pass(2 * time.Minute)
@@ -442,7 +440,7 @@ func TestRate(t *testing.T) {
 			w.event("orders", fmt.Sprint("k", i), fmt.Sprint("k", i))
 		}
 		pass(30 * time.Second)
-		if n := len(s.got); n < 60 || n > 62 {
+		if n := len(s.now().got); n < 60 || n > 62 {
 			t.Errorf("%d in half a minute, at 120 a minute", n)
 		}
 		if st := w.wantStatus("shop", push.StateDelivering, ""); st.Consent.PerMinute != 120 {
@@ -451,7 +449,7 @@ func TestRate(t *testing.T) {
 		w.stop() // it does not wait for the rate
 		w.start()
 		pass(30 * time.Second)
-		if n := len(s.got); n != 100 {
+		if n := len(s.now().got); n != 100 {
 			t.Errorf("%d in a minute", n)
 		}
 	})
@@ -474,7 +472,7 @@ func TestFilter(t *testing.T) {
 		w.event("orders", "a", "strange")
 		pass(2 * time.Second)
 		s.wantGot("good1", "good2", "strange")
-		if said := s.last.Header.Get("Remit-Filter-Error"); said != "it is strange " {
+		if said := s.now().last.Header.Get("Remit-Filter-Error"); said != "it is strange " {
 			t.Errorf("the header says %q", said)
 		}
 		if st := w.wantStatus("shop", push.StateDelivering, ""); st.Skipped != 1 || st.Unfiltered != 1 || st.Delivered != 3 || st.Lag != 0 || !strings.Contains(st.LastError, "it is strange") {
@@ -589,14 +587,15 @@ func TestChanged(t *testing.T) {
 		of.Sink = quick.url
 		w.subscribe(of)
 		pass(900 * time.Millisecond) // ChangeMax has not passed
-		if len(slow.tries) != 2 || len(quick.tries) != 0 {
-			t.Errorf("called for %q and %q", slow.tries, quick.tries)
+		if len(slow.now().tries) != 2 || len(quick.now().tries) != 0 {
+			t.Errorf("called for %q and %q", slow.now().tries, quick.now().tries)
 		}
 		pass(200 * time.Millisecond)
-		slices.Sort(quick.got)
-		quick.wantGot("a1", "b1")
-		if quick.asked != 1 || len(slow.tries) != 2 {
-			t.Errorf("the new sink was asked %d times, the old one called for %q", quick.asked, slow.tries)
+		if got := slices.Sorted(slices.Values(quick.now().got)); !slices.Equal(got, []string{"a1", "b1"}) {
+			t.Errorf("the new sink got %q", got)
+		}
+		if quick.now().asked != 1 || len(slow.now().tries) != 2 {
+			t.Errorf("the new sink was asked %d times, the old one called for %q", quick.now().asked, slow.now().tries)
 		}
 	})
 }
@@ -622,8 +621,8 @@ func TestRemoved(t *testing.T) {
 		w.event("orders", "a", "a2")
 		pass(time.Millisecond)
 		w.wantTold("removed shop", 1)
-		if _, ok := w.push.Status("shop"); ok || s.open > 0 || len(w.committed) > 0 {
-			t.Errorf("a status: %t; %d calls under way; noted: %v", ok, s.open, w.committed)
+		if _, ok := w.push.Status("shop"); ok || s.now().open > 0 || len(w.committed) > 0 {
+			t.Errorf("a status: %t; %d calls under way; noted: %v", ok, s.now().open, w.committed)
 		}
 		s.reset()
 		again := shop
@@ -760,8 +759,8 @@ func TestApart(t *testing.T) {
 			w.event("orders", fmt.Sprint("k", i), fmt.Sprint("k", i))
 		}
 		pass(10 * time.Second)
-		if len(good.got) != 500 {
-			t.Errorf("%d of 500 were taken", len(good.got))
+		if len(good.now().got) != 500 {
+			t.Errorf("%d of 500 were taken", len(good.now().got))
 		}
 	})
 }
@@ -782,8 +781,8 @@ func TestWorkersMax(t *testing.T) {
 			w.event("orders", fmt.Sprint("k", i), fmt.Sprint("k", i))
 		}
 		pass(20 * time.Second)
-		if s.openMax != 5 || len(s.got) != 50 {
-			t.Errorf("%d at once, %d taken", s.openMax, len(s.got))
+		if s.now().openMax != 5 || len(s.now().got) != 50 {
+			t.Errorf("%d at once, %d taken", s.now().openMax, len(s.now().got))
 		}
 	})
 }
@@ -812,8 +811,8 @@ func TestHeld(t *testing.T) {
 		}
 		close(hang)
 		pass(5 * time.Second)
-		if len(s.got) != 1000 {
-			t.Errorf("%d were taken", len(s.got))
+		if len(s.now().got) != 1000 {
+			t.Errorf("%d were taken", len(s.now().got))
 		}
 	})
 }
@@ -932,8 +931,8 @@ func TestSentAgain(t *testing.T) {
 			}
 		}
 		pass(5 * time.Minute)
-		if n := len(w.parked("orders")); n != 30 || len(other.got) != 30 {
-			t.Fatalf("%d parked, %d taken by the other", n, len(other.got))
+		if n := len(w.parked("orders")); n != 30 || len(other.now().got) != 30 {
+			t.Fatalf("%d parked, %d taken by the other", n, len(other.now().got))
 		}
 		mended = true
 		s.reset()
@@ -957,8 +956,8 @@ func TestSentAgain(t *testing.T) {
 		s.answersOptions(nil)
 		pass(5 * time.Minute)
 		wantByKey(t, s, want)
-		if len(other.got) != 30 || len(w.records("orders")) != 30 {
-			t.Errorf("the other has %d, the topic %d", len(other.got), len(w.records("orders")))
+		if len(other.now().got) != 30 || len(w.records("orders")) != 30 {
+			t.Errorf("the other has %d, the topic %d", len(other.now().got), len(w.records("orders")))
 		}
 		parked := w.records("orders.parked")
 		var again []consumers.Parked

@@ -271,7 +271,12 @@ type sink struct {
 	// post answers a delivery; nil takes it. It may sleep.
 	post func(ctx context.Context, e *log.Event, r push.Request) (push.Answer, error)
 
-	mu      sync.Mutex
+	mu sync.Mutex
+	calls
+}
+
+// calls is what came to a sink.
+type calls struct {
 	asked   int
 	got     []string // ids that it has taken, in their order
 	tries   []string // ids of all calls
@@ -280,6 +285,15 @@ type sink struct {
 	to      push.Target
 	open    int
 	openMax int
+}
+
+// now returns what came until now. A test reads it so, also when all is still: nothing else orders its reading before the next call's writing.
+func (s *sink) now() calls {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.calls
+	c.got, c.tries, c.times = slices.Clone(c.got), slices.Clone(c.tries), slices.Clone(c.times)
+	return c
 }
 
 func (w *world) sink(url string) *sink {
@@ -381,7 +395,7 @@ func (s *sink) wantGot(ids ...string) {
 func (s *sink) reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.got, s.tries, s.times, s.asked = nil, nil, nil, 0
+	s.calls = calls{open: s.open, openMax: s.openMax}
 }
 
 func (w *world) wantStatus(name string, state push.State, why string) push.Status {
