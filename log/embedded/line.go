@@ -2,12 +2,19 @@ package embedded
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/remitlog/remit/log"
 )
+
+// leadYields is how often who leads lets others run before it takes those who wait: whatever is about to append, by then, shares its sync. Where
+// nobody else can run it costs microseconds; where the processor is the limit it makes groups larger, and so syncs, turns and wakes fewer. Payments by single
+// calls of 64 callers: 1.4 times as many a second, side by side; a pause of 500 µs between syncs does the same for them, but takes two
+// thirds from a lone caller.
+const leadYields = 10
 
 // groupBytesMax bounds what one group writes; a single append may be larger, up to log.AppendMax.
 const groupBytesMax = 1 << 20
@@ -101,6 +108,9 @@ func (l *Log) inLine(r *request) error {
 
 // lead writes one group. Offsets are given and handed to Pebble under one lock, so their order is that of the WAL.
 func (l *Log) lead() {
+	for range leadYields {
+		runtime.Gosched()
+	}
 	group := l.line.take(nil, min(groupBytesMax, int(l.o.MemTableBytes/8)))
 	b, err := l.enqueue(group)
 	gathered := b != group[0].batch

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -205,6 +206,7 @@ func (l *loop) answer(a ask, r Result) {
 
 // step takes one turn, and starts what is due.
 func (l *loop) step() error {
+	runtime.Gosched() // who is about to ask takes part in this turn
 	clear(l.taken)
 	l.taken = l.inbox.take(l.taken[:0], TurnMax)
 	l.asks = l.taken
