@@ -171,26 +171,6 @@ func allocated(s []metrics.Sample) uint64 {
 
 // Whatever the bytes: no panic, no allocation beyond RequestBytesMax, and what is answered can be encoded.
 func FuzzRequest(f *testing.F) {
-	c := fuzzed(f)
-	f.Fuzz(func(t *testing.T, frame []byte) {
-		r, q, answer := decoded(t, c, frame)
-		if q != nil {
-			answer = answerOf(t, c.s, c, r, q)
-		}
-		if answer != nil {
-			answer.AppendTo(nil)
-		}
-	})
-}
-
-// FuzzDecode is FuzzRequest without what is answered: many more inputs in the same time.
-func FuzzDecode(f *testing.F) {
-	c := fuzzed(f)
-	f.Fuzz(func(t *testing.T, frame []byte) { decoded(t, c, frame) })
-}
-
-// fuzzed adds a request of each kind and version, and returns the connection that they come by.
-func fuzzed(f *testing.F) *conn {
 	rng := rand.New(rand.NewPCG(1, 2))
 	for key := range shapes {
 		for version := int16(0); version <= shapes[key].max; version++ {
@@ -198,33 +178,37 @@ func fuzzed(f *testing.F) *conn {
 		}
 	}
 	f.Add(kmsg.NewRequestFormatter().AppendRequest(nil, filled(rng, 68, 1), 7)[4:]) // not served
+	s := fuzzServer(f)
 	ours, theirs := net.Pipe()
 	f.Cleanup(func() { _, _ = ours.Close(), theirs.Close() })
-	return newConn(fuzzServer(f), ours)
-}
-
-// decoded decodes a frame, within bounds of memory and time. q is nil where there is nothing to answer, or answer says all.
-func decoded(t *testing.T, c *conn, frame []byte) (r *request, q kmsg.Request, answer kmsg.Response) {
-	if len(frame) < requestLenMin || len(frame) > RequestBytesMax {
-		return nil, nil, nil
-	}
-	sample := [1]metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-	began, before := time.Now(), allocated(sample[:])
-	r = &request{key: int16(binary.BigEndian.Uint16(frame))}
-	if r.parseHeader(bytes.Clone(frame)) != nil {
-		return nil, nil, nil
-	}
-	q, answer, err := c.decode(r)
-	if n := allocated(sample[:]) - before; n > RequestBytesMax {
-		t.Fatalf("%d bytes made it allocate %d", len(frame), n)
-	}
-	if took := time.Since(began); took > 5*time.Second {
-		t.Fatalf("%d bytes took %s", len(frame), took)
-	}
-	if err != nil {
-		return nil, nil, nil
-	}
-	return r, q, answer
+	c := newConn(s, ours)
+	sample := []metrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+	f.Fuzz(func(t *testing.T, frame []byte) {
+		if len(frame) < requestLenMin || len(frame) > RequestBytesMax {
+			return
+		}
+		began, before := time.Now(), allocated(sample)
+		r := &request{key: int16(binary.BigEndian.Uint16(frame))}
+		if r.parseHeader(bytes.Clone(frame)) != nil {
+			return
+		}
+		q, answer, err := c.decode(r)
+		if n := allocated(sample) - before; n > RequestBytesMax {
+			t.Fatalf("%d bytes made it allocate %d", len(frame), n)
+		}
+		if took := time.Since(began); took > 5*time.Second {
+			t.Fatalf("%d bytes took %s", len(frame), took)
+		}
+		if err != nil {
+			return
+		}
+		if q != nil {
+			answer = answerOf(t, s, c, r, q)
+		}
+		if answer != nil {
+			answer.AppendTo(nil)
+		}
+	})
 }
 
 func answerOf(t *testing.T, s *Server, c *conn, r *request, q kmsg.Request) kmsg.Response {
