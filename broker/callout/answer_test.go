@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -108,7 +107,7 @@ func TestHTTP2(t *testing.T) {
 	}
 	// A certificate of nobody's is an error of the target's, which it can mend.
 	err := fail(t, open(t, Options{}), orders(s.URL), request, errAny)
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok || !IsRetryable(err) {
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); !ok {
 		t.Errorf("%v", err)
 	}
 }
@@ -180,9 +179,6 @@ func TestSlow(t *testing.T) {
 			if !errors.Is(err, ErrTimeout) && name != "100s" && name != "trailers" {
 				t.Errorf("%v is no timeout", err)
 			}
-			if !IsRetryable(err) {
-				t.Errorf("%v is said not to be worth another try", err)
-			}
 		})
 	}
 }
@@ -217,9 +213,7 @@ func TestGarbage(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := raw(t, func(conn net.Conn) { _, _ = io.WriteString(conn, text) })
-			if err := fail(t, open(t, Options{}), orders(url), request, errAny); !IsRetryable(err) {
-				t.Errorf("%v is said not to be worth another try", err)
-			}
+			fail(t, open(t, Options{}), orders(url), request, errAny)
 		})
 	}
 }
@@ -393,7 +387,7 @@ func TestConnectInTime(t *testing.T) {
 		c.transport.DialContext = (&dialer{Dialer: net.Dialer{Timeout: c.opts.ConnectMax, Resolver: &net.Resolver{PreferGo: true, Dial: silent}}}).dial
 		began := time.Now()
 		err = fail(t, c, orders("http://orders.example"), request, ErrTimeout)
-		if took := time.Since(began); took > c.opts.ConnectMax || !IsRetryable(err) {
+		if took := time.Since(began); took > c.opts.ConnectMax {
 			t.Errorf("it took %s: %v", took, err)
 		}
 		if err := c.Close(ctx); err != nil {
@@ -401,22 +395,4 @@ func TestConnectInTime(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // of the bubble's: package net lets its lookups end by themselves
 	})
-}
-
-func TestIsRetryable(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want bool
-	}{
-		{nil, false}, {ErrBusy, true}, {ErrOpen, true}, {&OpenError{Last: ErrForbiddenAddress}, true}, {ErrTimeout, true}, {ErrClosed, false},
-		{&AddressError{}, false}, {ErrBadTarget, false}, {ErrBadRequest, false}, {ErrTooLarge, false}, {context.Canceled, false},
-		{context.DeadlineExceeded, false}, {syscall.ECONNREFUSED, true}, {io.ErrUnexpectedEOF, true}, {os.ErrDeadlineExceeded, true},
-	} {
-		if got := IsRetryable(c.err); got != c.want {
-			t.Errorf("%v: %t", c.err, got)
-		}
-		if c.err != nil && IsRetryable(&CallError{Err: c.err}) != c.want {
-			t.Errorf("within a CallError %v is another", c.err)
-		}
-	}
 }

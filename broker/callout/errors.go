@@ -1,7 +1,6 @@
 package callout
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -81,23 +80,3 @@ func (e *OpenError) Unwrap() error { return ErrOpen }
 type statusError int
 
 func (e statusError) Error() string { return fmt.Sprintf("it answered %d", int(e)) }
-
-// IsRetryable reports whether the same call may succeed later without anything being changed here.
-func IsRetryable(err error) bool {
-	switch {
-	case err == nil:
-		return false // it was answered
-	case errors.Is(err, ErrClosed):
-		return false // not by this Caller
-	case errors.Is(err, ErrForbiddenAddress), errors.Is(err, ErrBadTarget):
-		return false // until the registration, its DNS or the configuration is changed
-	case errors.Is(err, ErrTooLarge), errors.Is(err, ErrBadRequest):
-		return false // it is the same the next time
-	case errors.Is(err, ErrBusy), errors.Is(err, ErrOpen), errors.Is(err, ErrTimeout):
-		return true // the target may be better by then
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return false // whoever called Do has given it up
-	default:
-		return true // DNS, connecting, TLS, a connection that broke, what is no HTTP: the other side's, and it can mend it
-	}
-}

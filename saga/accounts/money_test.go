@@ -163,15 +163,14 @@ func TestAmountRoundTrip(t *testing.T) {
 }
 
 // Sums agree with big integers.
-func TestAddSub(t *testing.T) {
+func TestAdd(t *testing.T) {
 	edges := []int64{0, 1, -1, 2, -2, AmountMax, -AmountMax, BalanceMax, -BalanceMax, math.MaxInt64, math.MinInt64, math.MaxInt64 - 1, math.MinInt64 + 1}
 	r := rand.New(rand.NewPCG(3, 4))
 	for range 2000 {
 		edges = append(edges[:13], r.Int64()>>r.IntN(63), -r.Int64()>>r.IntN(63))
 		for _, a := range edges {
 			for _, b := range edges {
-				agrees(t, "+", a, b, Add, new(big.Int).Add)
-				agrees(t, "-", a, b, Sub, new(big.Int).Sub)
+				agrees(t, a, b)
 			}
 		}
 		if t.Failed() {
@@ -183,15 +182,15 @@ func TestAddSub(t *testing.T) {
 	}
 }
 
-func agrees(t *testing.T, op string, a, b int64, f func(a, b int64) (int64, error), exact func(a, b *big.Int) *big.Int) {
+func agrees(t *testing.T, a, b int64) {
 	t.Helper()
-	want := exact(big.NewInt(a), big.NewInt(b))
-	got, err := f(a, b)
+	want := new(big.Int).Add(big.NewInt(a), big.NewInt(b))
+	got, err := Add(a, b)
 	switch {
 	case want.IsInt64() && (err != nil || got != want.Int64()):
-		t.Errorf("%d %s %d = %d, %v; want %v", a, op, b, got, err, want)
+		t.Errorf("%d + %d = %d, %v; want %v", a, b, got, err, want)
 	case !want.IsInt64() && (!errors.Is(err, ErrOverflow) || got != 0):
-		t.Errorf("%d %s %d = %d, %v; it overflows", a, op, b, got, err)
+		t.Errorf("%d + %d = %d, %v; it overflows", a, b, got, err)
 	}
 }
 

@@ -134,9 +134,6 @@ func (s *Server) failed(err error) error {
 // Pid is its process.
 func (s *Server) Pid() int { return s.cmd.Process.Pid }
 
-// Ended is closed when the process has ended, however.
-func (s *Server) Ended() <-chan struct{} { return s.ended }
-
 // Kill ends it as a power cut would end it, but for what the operating system holds.
 func (s *Server) Kill() {
 	_ = s.cmd.Process.Kill() // it may have ended by itself
