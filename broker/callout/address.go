@@ -80,6 +80,17 @@ func (g guard) check(ip netip.Addr) (why, allow string) {
 	}
 }
 
+// NeverCalled returns why the host of a URL can never be called, whatever Options allow. It is empty for a name, which is looked up with each
+// call, and for an address that may be called, or may be if it is allowed.
+func NeverCalled(host string) (why string) {
+	ip, err := netip.ParseAddr(host)
+	if err != nil {
+		return ""
+	}
+	why, _ = guard{loopback: true, private: true}.check(ip)
+	return why
+}
+
 func unless(allowed bool, why, allow string) (string, string) {
 	if allowed {
 		return "", ""

@@ -32,6 +32,9 @@ func TestAddresses(t *testing.T) {
 				if (why == "") != may {
 					t.Errorf("%s with %+v: %q", ip, g, why)
 				}
+				if why := NeverCalled(text); (why != "") != (c.allow == never) {
+					t.Errorf("%s is never called: %q", ip, why)
+				}
 				if want := c.allow; !may && allow != want && !(want == never && allow == "") {
 					t.Errorf("%s is said to be allowed by %q, not %q", ip, allow, want)
 				}
@@ -40,6 +43,9 @@ func TestAddresses(t *testing.T) {
 	}
 	if why, _ := (guard{true, true}).check(netip.Addr{}); why == "" {
 		t.Error("no address is allowed")
+	}
+	if why := NeverCalled("orders.example"); why != "" {
+		t.Errorf("of a name it is known before it is looked up: %s", why)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"sort"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -51,7 +52,8 @@ func number(field string, n *int, most int) (int, error) {
 	}
 }
 
-// checkAddress looks at a URL that remit is to call. What its name resolves to is looked at with each call. What an address may hide is not repeated.
+// checkAddress refuses a URL that can never be called. What its name resolves to, and whether calls may go there, is looked at with each call.
+// What an address may hide is not repeated.
 func checkAddress(field, address string) error {
 	u, err := url.Parse(address)
 	switch {
@@ -61,11 +63,23 @@ func checkAddress(field, address string) error {
 		return invalidField(field, "it has %d bytes, at most %d are taken", len(address), URLMax)
 	case err == nil && u.User != nil:
 		return invalidField(field, "it has a user in it; whoever reads registrations would see the password. Calls are signed with the secret instead")
-	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https" || u.Fragment != "":
+	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
 		return invalidField(field, "%.200q is not an address such as https://orders.example/check", address)
-	default:
-		return nil
+	case strings.Contains(address, "#"):
+		return invalidField(field, "it has a fragment, which is sent to nobody; leave out the # and what follows it")
+	case !isPort(u.Port()):
+		return invalidField(field, "there is no port %.20s; give 1 to 65535, or none for the usual one", u.Port())
 	}
+	if why := callout.NeverCalled(u.Hostname()); why != "" {
+		return invalidField(field, "it leads to %.100s, %s: never called; give the address of a host, or its name", u.Hostname(), why)
+	}
+	return nil
+}
+
+// isPort reports whether the port of a URL, digits or nothing, can be called.
+func isPort(port string) bool {
+	n, err := strconv.ParseUint(port, 10, 16)
+	return port == "" || err == nil && n > 0
 }
 
 // checkCondition refuses what is no condition in CloudEvents SQL, and says where it stops being one. None at all always holds.

@@ -72,6 +72,40 @@ func TestProducerRegistrations(t *testing.T) {
 	run(t, w, []row{{name: "one too many", method: "PUT", path: one, body: `{"url":"http://10.0.0.1/"}`, status: 409, want: []string{`"code":"registration_limit"`, `"retryable":false`, fmt.Sprint(registry.InstancesMax, " instances")}}})
 }
 
+// TestAddressesAtTheDoor: what can never be called is refused where it is registered; what a name leads to, and whether this machine and private
+// networks are called, is another matter.
+func TestAddressesAtTheDoor(t *testing.T) {
+	w := newWorld(t)
+	w.must(201, "PUT", "/v1/topics/orders", "")
+	w.must(201, "PUT", "/v1/producers/shop", "")
+	doors := []struct{ field, path, body string }{
+		{"check.url", "/v1/producers/shop", `{"check":{"url":%q}}`},
+		{"precheck.url", "/v1/producers/shop", `{"precheck":{"url":%q}}`},
+		{"url", "/v1/producers/shop/instances/one", `{"url":%q}`},
+		{"sink", "/v1/subscriptions/crm", `{"topic":"orders","sink":%q}`},
+	}
+	for _, c := range []struct{ address, says string }{
+		{"http://shop.example:0/", "1 to 65535"}, {"http://shop.example:65536/", "1 to 65535"}, {"http://shop.example:99999999999999999999/", "1 to 65535"},
+		{"http://shop.example:http/", "not an address"}, {"http://shop.example:-1/", "not an address"}, {"http://shop.example:1", ""}, {"http://shop.example:65535", ""}, {"http://shop.example:/", ""},
+		{"http:///check", "not an address"}, {"http://:80/", "not an address"}, {"http:shop.example", "not an address"}, {"shop.example:80", "not an address"}, {"//shop.example/", "not an address"},
+		{"ws://shop.example/", "not an address"}, {"file:///etc/passwd", "not an address"}, {"HTTPS://shop.example/", ""},
+		{"http://me@shop.example/", "a user in it"}, {"http://shop.example/#", "fragment"}, {"http://shop.example/#in", "fragment"}, {"http://shop.example/%23in?a=b", ""},
+		{"http://0.0.0.0/", "never called"}, {"http://[::]:80/", "never called"}, {"http://224.0.0.1/", "never called"}, {"http://[ff02::1]/", "never called"}, {"http://255.255.255.255/", "never called"},
+		{"http://169.254.169.254/", "never called"}, {"http://[fe80::1]/", "never called"}, {"http://[fe80::1%25eth0]/", "never called"}, {"http://[::ffff:0.0.0.0]/", "never called"}, {"http://100.100.100.200/", "metadata"},
+		{"http://127.0.0.1:7000/", ""}, {"http://[::1]/", ""}, {"http://10.0.0.1/", ""}, {"http://192.168.1.1/", ""}, {"http://[fd00::1]/", ""}, {"http://localhost/", ""}, {"http://1.1.1.1/", ""},
+	} {
+		for _, d := range doors {
+			r := row{name: d.field + " " + c.address, method: "PUT", path: d.path, body: fmt.Sprintf(d.body, c.address), status: 400}
+			r.want = []string{`"code":"invalid_field"`, `"field":"` + d.field + `"`, c.says}
+			if c.says != "" {
+				r.run(t, w)
+			} else if a := w.call(r.method, r.path, r.body); a.status >= 300 {
+				t.Errorf("%s: %d %s", r.name, a.status, a.body)
+			}
+		}
+	}
+}
+
 // TestSubscriptions proves what api.md says of subscriptions, as far as that is registering them.
 func TestSubscriptions(t *testing.T) {
 	w := newWorld(t)
