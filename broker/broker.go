@@ -44,6 +44,10 @@ type Outcome struct {
 	Replayed bool
 	// Conflict: the decision asked for is not the one that stands (D2).
 	Conflict bool
+	// Name is the message's, where this command has ended it: its row has no event any more to find it in.
+	Name string
+	// Partition is where this command has delivered it; nil if it has not. The offset is known after the append.
+	Partition *int32
 }
 
 // Prepare stores a half message. The answer is an Outcome; *MismatchError if the id stands for other content.
@@ -88,14 +92,15 @@ func (c Settle) Decide(t *fold.Turn) (any, error) {
 	case next == m.State:
 		return Outcome{ID: c.ID, Message: m, Replayed: true}, nil
 	}
-	d := Decision{ID: c.ID, By: c.By, Reason: c.Reason}
+	d, o := Decision{ID: c.ID, By: c.By, Reason: c.Reason}, Outcome{ID: c.ID}
 	if c.Input == InputRollback {
+		o.Name = m.Name()
 		c.emit(t, m, "rolledback", RolledBack{d})
-	} else if err := c.commit(t, m, d); err != nil {
+	} else if o.Name, o.Partition, err = c.commit(t, m, d); err != nil {
 		return nil, err
 	}
-	m, _, _ = Get(t.Rows(), c.ID)
-	return Outcome{ID: c.ID, Message: m}, nil
+	o.Message, _, _ = Get(t.Rows(), c.ID)
+	return o, nil
 }
 
 // conflict leaves an event for who wants to decide otherwise than was decided.
@@ -124,20 +129,20 @@ func emit(t *fold.Turn, id log.ID, m Message, fact string, f fold.Fact) {
 	t.Emit(fold.Event{ID: s + "/" + fact, Key: m.Key, Correlation: s, Fact: f})
 }
 
-// commit decides, and delivers at once if the message need not wait.
-func (c Settle) commit(t *fold.Turn, m Message, d Decision) error {
+// commit decides, and delivers at once if the message need not wait; then it returns its name, and where to.
+func (c Settle) commit(t *fold.Turn, m Message, d Decision) (name string, to *int32, err error) {
 	m.DecidedMs = t.Now.UnixMilli()
 	partition, there := c.Broker.place(t, m)
 	precheck := c.Broker.opts.Asker != nil && c.Broker.opts.Asker.Prechecks(Question{ID: c.ID, Message: m, Now: t.Now})
 	if precheck || !there || m.wantedAt() > m.DecidedMs || heldBack(t.Rows(), m) {
 		c.emit(t, m, "committed", Committed{Decision: d, Precheck: precheck})
-		return nil
+		return "", nil, nil
 	}
-	if err := deliver(t, c.ID, m, partition); err != nil {
-		return err
+	if name, err = deliver(t, c.ID, m, partition); err != nil {
+		return "", nil, err
 	}
 	c.emit(t, m, "committed", Committed{Decision: d, Partition: &partition})
-	return nil
+	return name, &partition, nil
 }
 
 // place returns the partition of the topic that the message belongs to, and whether the topic is there.
@@ -149,14 +154,14 @@ func (b *Broker) place(t *fold.Turn, m Message) (int32, bool) {
 	return log.KeyPartition(m.Key, n), true
 }
 
-// deliver adds the message to the turn's append.
-func deliver(t *fold.Turn, id log.ID, m Message, partition int32) error {
+// deliver adds the message to the turn's append, and returns its name.
+func deliver(t *fold.Turn, id log.ID, m Message, partition int32) (name string, err error) {
 	e, err := log.ParseStructured(m.Event)
 	if err != nil {
-		return fmt.Errorf("broker: message %s: %w", id, err)
+		return "", fmt.Errorf("broker: message %s: %w", id, err)
 	}
 	Deliver(t, id, &e, log.Partition{Topic: m.Topic, Index: partition})
-	return nil
+	return MessageName(&e), nil
 }
 
 // Deliver makes e visible on a topic in the append of this turn. RecordedTime is set; the rest is as given.

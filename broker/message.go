@@ -67,6 +67,18 @@ type inUse struct {
 	Waiting int64    // those of them that stand in a line; see line
 }
 
+// Name is the source and id of the message's event; empty where the row has none that can be read: the message has ended, or is an activity's.
+func (m Message) Name() string {
+	if len(m.Event) == 0 {
+		return ""
+	}
+	e, err := log.ParseStructured(m.Event)
+	if err != nil {
+		return ""
+	}
+	return MessageName(&e)
+}
+
 // step names a fact that may come more than once.
 func (m Message) step(fact string) string { return fmt.Sprintf("%s/%d", fact, m.Steps+1) }
 

@@ -201,7 +201,7 @@ func (c deliverDue) Decide(t *fold.Turn) (any, error) {
 	if !ok {
 		return nil, &log.TopicError{Partition: log.Partition{Topic: m.Topic}, Err: log.ErrUnknownTopic}
 	}
-	if err := deliver(t, c.id, m, partition); err != nil {
+	if _, err := deliver(t, c.id, m, partition); err != nil {
 		return nil, err
 	}
 	emit(t, c.id, m, "delivered", Delivered{ID: c.id, Partition: partition})

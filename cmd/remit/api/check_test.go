@@ -132,7 +132,7 @@ func TestParkedAndAsked(t *testing.T) {
 	p.says.Store("hold")
 	five := send("careful", "m5", "")
 	run(t, w, []row{
-		{name: "it is waited for where it answers, whoever can be asked about others", path: "/v1/messages/" + five + "/commit", status: 200, want: []string{`"state":"committed"`, `"nextCheckAt":"`, `"unreachable":false`}},
+		{name: "it is waited for where it answers, whoever can be asked about others", path: "/v1/messages/" + five + "/commit", status: 200, want: []string{`"name":"/orders m5"`, `"state":"committed"`, `"nextCheckAt":"`, `"unreachable":false`}},
 		{name: "deleted, it can say nothing", method: "DELETE", path: "/v1/producers/careful", status: 204},
 		{name: "and so is waited for in vain", method: "GET", path: "/v1/messages/" + five, status: 200, want: []string{`"state":"committed"`, `"unreachable":true`}},
 		{name: "checks alone", method: "PUT", path: "/v1/producers/careful", body: `{"check":{"firstAfter":"1m"}}`, status: 201},

@@ -36,7 +36,7 @@ type Message struct {
 	PreparedAt  Time   `json:"preparedAt"`
 	DecidedAt   Time   `json:"decidedAt,omitzero"`
 	DeliverAt   Time   `json:"deliverAt,omitzero"` // when it was asked to be delivered
-	// DeliveredAt is where it stands on its topic; the offset is known a moment after the partition.
+	// DeliveredAt is where it stands on its topic. The offset is known a moment after the partition: the answer of the decision has none.
 	DeliveredAt *Delivery `json:"deliveredAt,omitzero"`
 	// Check is what its producer said, where it was asked by this very call.
 	Check   *Heard `json:"check,omitzero"`
@@ -143,6 +143,19 @@ func (m *Messages) show(id log.ID, row broker.Message) Message {
 		answer.DeliverAt = timeOf(max(row.DeliverAtMs, row.DecidedMs+row.DeliverAfterMs))
 	}
 	m.showChecks(&answer, row)
+	return answer
+}
+
+// decided is a message as it is answered to who decides, or asks for something to be done to it: show, with what its command knew beside it. Of
+// one that had ended before the row has neither its name nor where it was delivered; they are in the view.
+func (m *Messages) decided(o broker.Outcome) Message {
+	answer := m.show(o.ID, o.Message)
+	if answer.Name = o.Name; answer.Name == "" {
+		answer.Name = o.Message.Name()
+	}
+	if o.Partition != nil {
+		answer.DeliveredAt = &Delivery{Partition: *o.Partition}
+	}
 	return answer
 }
 

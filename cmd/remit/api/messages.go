@@ -456,7 +456,7 @@ func (m *Messages) do(w http.ResponseWriter, r *http.Request, id log.ID, c fold.
 	if outcome.Replayed {
 		w.Header().Set(ReplayedHeader, "true")
 	}
-	return WriteJSON(w, http.StatusOK, m.show(id, outcome.Message))
+	return WriteJSON(w, http.StatusOK, m.decided(outcome))
 }
 
 // decisionOf reads what every call about one message has: the id, and why. Who calls is not known without access set up.
@@ -497,7 +497,7 @@ func settleProblem(id log.ID, err error) error {
 // decidedOtherwise is the answer to a decision that contradicts the one that stands (D2).
 func (m *Messages) decidedOtherwise(o broker.Outcome) *Problem {
 	state := o.Message.State.String()
-	return NewProblem(CodeAlreadyDecided, "message %s is %s, and that stands", o.ID, state).With("recorded", state).With("message", m.show(o.ID, o.Message))
+	return NewProblem(CodeAlreadyDecided, "message %s is %s, and that stands", o.ID, state).With("recorded", state).With("message", m.decided(o))
 }
 
 func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {

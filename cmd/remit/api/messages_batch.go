@@ -124,6 +124,6 @@ func (b *messageBatch) decide(l *Line) error {
 			return
 		}
 		l.Replayed = outcome.Replayed
-		l.Answer(http.StatusOK, m.show(id, outcome.Message))
+		l.Answer(http.StatusOK, m.decided(outcome))
 	})
 }

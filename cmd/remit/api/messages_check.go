@@ -48,7 +48,7 @@ func (m *Messages) check(w http.ResponseWriter, r *http.Request) error {
 	if outcome.Conflict {
 		return m.decidedOtherwise(outcome)
 	}
-	answer := m.show(d.ID, outcome.Message)
+	answer := m.decided(outcome)
 	answer.Check = &Heard{Verdict: string(said.Verdict), Reason: said.Reason}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:

@@ -403,11 +403,13 @@ func TestMessages(t *testing.T) {
 		{name: "no event", path: post, body: `{}`, status: 400, want: []string{`"field":"specversion"`}},
 		{name: "shown while open", method: "GET", path: "/v1/messages/" + one, status: 200, want: []string{`"state":"prepared"`, `"checks":0`, `"history":[{"at":"`, "remit.message.prepared.v1"}},
 		{name: "its topic is in use", method: "DELETE", path: "/v1/topics/orders", status: 409, want: []string{`"code":"topic_in_use"`, `state=prepared, parked or committed"`, `"messages":2`}},
-		{name: "commit", path: "/v1/messages/" + one + "/commit", body: `{"reason":"paid"}`, status: 200, want: []string{`"state":"delivered"`, `"reason":"paid"`}},
+		{name: "commit", path: "/v1/messages/" + one + "/commit", body: `{"reason":"paid"}`, status: 200, want: []string{
+			`{"id":"` + one + `","name":"/orders x` + one + `"`, `"state":"delivered"`, `"reason":"paid"`, fmt.Sprintf(`"deliveredAt":{"partition":%d}}`, log.KeyPartition("k", 2)),
+		}},
 		{name: "commit again", path: "/v1/messages/" + one + "/commit", status: 200, sent: replayed},
 		{name: "the delivered one again", path: post, head: structured, body: with(one), status: 200, sent: replayed},
 		{name: "roll a delivered one back", path: "/v1/messages/" + one + "/rollback", status: 409, want: []string{`"code":"already_decided"`, `"recorded":"delivered"`}},
-		{name: "roll back", path: "/v1/messages/" + named.ID + "/rollback", status: 200, want: []string{`"state":"rolledback"`}},
+		{name: "roll back", path: "/v1/messages/" + named.ID + "/rollback", status: 200, want: []string{`"name":"/orders m1"`, `"state":"rolledback"`}},
 		{name: "commit what was rolled back", path: "/v1/messages/" + named.ID + "/commit", status: 409, want: []string{`"recorded":"rolledback"`}},
 		{name: "commit nothing", path: "/v1/messages/" + three + "/commit", status: 404, want: []string{`"code":"not_found"`}},
 		{name: "commit by name", path: "/v1/messages/m1/commit", status: 400, want: []string{`"code":"invalid_id"`, "source=&eventId="}},
@@ -440,7 +442,10 @@ func TestMessages(t *testing.T) {
 		t.Error("no position in the trailer")
 	}
 	// A line is answered as the single call is.
-	first, _, _ := strings.Cut(a.body, "\n")
+	first, rest, _ := strings.Cut(a.body, "\n")
+	if second, _, _ := strings.Cut(rest, "\n"); !strings.Contains(second, `"name":"/orders x`+two+`"`) || !strings.Contains(second, `"deliveredAt":{"partition":`) {
+		t.Errorf("%s\nhas no name, or no partition", second)
+	}
 	for _, want := range []string{`"name":"/orders x` + two + `"`, `"event":{"specversion":"1.0"`, `"history":[{"at":"`} {
 		if !strings.Contains(first, want) {
 			t.Errorf("%s\nhas no %s", first, want)
