@@ -217,30 +217,65 @@ func fingerprint(p *broker.Prepared, e *log.Event) log.Fingerprint {
 	return parts.Fingerprint()
 }
 
-// accept reads what both ways of storing have in common: the topic, which is there or is made, and the producer.
-func (m *Messages) accept(r *http.Request) (topic, producer string, err error) {
+// accepted is what both ways of storing have in common.
+type accepted struct {
+	topic, producer string
+	missing         bool // the topic is not there: it is made for the first half message that is not refused
+}
+
+// accept reads it: the topic, which is there or may be made, and the producer.
+func (m *Messages) accept(r *http.Request) (a accepted, err error) {
 	q := ParseQuery(r)
-	producer = q.String("producer")
+	a.producer = q.String("producer")
 	if err := q.Done(); err != nil {
-		return "", "", err
+		return a, err
 	}
-	if topic, err = m.Topics.writable(r); err != nil {
-		return "", "", err
+	if a.topic, err = m.Topics.writable(r); err != nil {
+		return a, err
 	}
-	if producer == "" {
-		return "", "", NewProblem(CodeInvalidParameter, "producer: it is missing; say which registered producer decides the message").With("parameter", "producer")
+	if a.producer == "" {
+		return a, NewProblem(CodeInvalidParameter, "producer: it is missing; say which registered producer decides the message").With("parameter", "producer")
 	}
-	if err := checkProducer("producer", producer); err != nil {
-		return "", "", err
+	if err := checkProducer("producer", a.producer); err != nil {
+		return a, err
 	}
-	if _, ok := m.Registry.Producer(producer); !ok {
-		return "", "", unknownProducer(producer)
+	if _, ok := m.Registry.Producer(a.producer); !ok {
+		return a, unknownProducer(a.producer)
 	}
-	return topic, producer, m.Topics.ensure(r.Context(), topic)
+	there, err := m.Topics.look(r.Context(), a.topic)
+	a.missing = !there
+	return a, err
+}
+
+// half makes a half message of an event, and its topic if that is missing. What is refused makes no topic.
+func (a *accepted) half(ctx context.Context, m *Messages, e log.Event) (half, error) {
+	h, err := m.half(a.topic, a.producer, e)
+	if err != nil || !a.missing {
+		return h, err
+	}
+	if stands, err := m.stands(h); stands || err != nil {
+		return h, err
+	}
+	a.missing = false
+	return h, m.Topics.make(ctx, a.topic)
+}
+
+// stands reports whether a half message needs no topic: it is there already, or another one under its id or name, and it is refused.
+func (m *Messages) stands(h half) (bool, error) {
+	id := h.prepared.ID
+	if id.IsZero() {
+		named, ok, err := names.Lookup(m.Node, names.KindMessage, h.prepared.Name)
+		if !ok || err != nil || named.Fingerprint != h.prepared.Fingerprint {
+			return ok, err
+		}
+		id = named.ID
+	}
+	_, _, _, ok, err := m.find(id)
+	return ok, err
 }
 
 func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
-	topic, producer, err := m.accept(r)
+	a, err := m.accept(r)
 	if err != nil {
 		return err
 	}
@@ -251,7 +286,7 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 	if len(events) != 1 {
 		return NewProblem(CodeUnsupportedMediaType, "a message is one event, in binary or structured mode; send many to …/messages:batch, a line each")
 	}
-	h, err := m.half(topic, producer, events[0])
+	h, err := a.half(r.Context(), m, events[0])
 	if err != nil {
 		return err
 	}

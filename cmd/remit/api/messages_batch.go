@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 	"sync"
 
@@ -13,11 +14,11 @@ import (
 // createBatch stores half messages and decides them, a line each. A decision may follow the message that it is about, where that
 // brought its own id: lines of one id are taken in line order.
 func (m *Messages) createBatch(w http.ResponseWriter, r *http.Request) error {
-	topic, producer, err := m.accept(r)
+	a, err := m.accept(r)
 	if err != nil {
 		return err
 	}
-	b := &messageBatch{messages: m, topic: topic, producer: producer}
+	b := &messageBatch{accepted: a, ctx: r.Context(), messages: m}
 	w.Header().Set("Trailer", PositionHeader) // it is known when all is answered
 	if err := Stream(w, r, "message", b.begin); err != nil {
 		w.Header().Del("Trailer")
@@ -29,8 +30,9 @@ func (m *Messages) createBatch(w http.ResponseWriter, r *http.Request) error {
 
 // messageBatch is one call of createBatch.
 type messageBatch struct {
-	messages        *Messages
-	topic, producer string
+	accepted // begin's alone
+	ctx      context.Context
+	messages *Messages
 
 	mu       sync.Mutex
 	position log.Position
@@ -60,7 +62,7 @@ func (b *messageBatch) prepare(l *Line) error {
 	if err != nil {
 		return eventProblem(err)
 	}
-	h, err := b.messages.half(b.topic, b.producer, e)
+	h, err := b.half(b.ctx, b.messages, e)
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,8 @@ package api_test
 
 import (
 	"fmt"
+	"log/slog"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -529,5 +531,48 @@ func TestUnknownParameters(t *testing.T) {
 		if a.status != 400 || !strings.Contains(a.body, `"parameter":"nosuch"`) {
 			t.Errorf("%s %s: %d %s", r.Method, path, a.status, a.body)
 		}
+	}
+}
+
+// TestTopicsMade: a topic that is not there is made for a half message, and for none that is refused.
+func TestTopicsMade(t *testing.T) {
+	w := newWorld(t)
+	topics := &api.Topics{Log: w.log, Node: w.core.Node, AutoCreate: true, Partitions: 2}
+	messages := &api.Messages{Node: w.core.Node, Broker: w.core.Broker, Registry: w.core.Registry, Topics: topics, Views: w.views}
+	s, err := api.New(api.Options{Routes: append(topics.Routes(), messages.Routes()...), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.must(201, "PUT", "/v1/producers/shop", "")
+	w.server.Close()
+	w.server = httptest.NewServer(s)
+	to := func(topic string) string { return "/v1/topics/" + topic + "/messages?producer=shop" }
+	made := func(topic string) bool {
+		_, err := w.log.Topic(t.Context(), topic)
+		return err == nil
+	}
+	id := idFor("k")
+	own := func(data string) string { return event("own", `,"partitionkey":"k","remitid":"`+id+`","data":`+data) }
+	w.must(201, "POST", to("orders"), event("m1", `,"data":1`), structured)
+	w.must(201, "POST", to("others"), own("1"), structured)
+	if !made("orders") || !made("others") {
+		t.Error("no topic was made for what was stored")
+	}
+	run(t, w, []row{
+		{name: "another topic, by name", path: to("typo1"), head: structured, body: event("m1", `,"data":1`), status: 409, want: []string{`"field":"topic"`, `"recorded":"orders"`}},
+		{name: "other data, by id", path: to("typo2"), head: structured, body: own("2"), status: 409, want: []string{`"field":"topic"`, `"recorded":"others"`}},
+		{name: "no event", path: to("typo3"), head: structured, body: `{}`, status: 400},
+		{name: "wrong slot", path: to("typo4"), head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+otherSlot("k")+`"`), status: 400},
+	})
+	lines := own("3") + "\n" + event("m1", "") + "\n{}\n" + `{"rollback":"` + id + `"}` + "\n"
+	w.must(200, "POST", "/v1/topics/typo5/messages:batch?producer=shop", lines, "Content-Type: application/x-ndjson")
+	for _, topic := range []string{"typo1", "typo2", "typo3", "typo4", "typo5"} {
+		if made(topic) {
+			t.Errorf("%s was made for what was refused", topic)
+		}
+	}
+	a := w.must(200, "POST", "/v1/topics/lines/messages:batch?producer=shop", event("m1", "")+"\n"+event("m3", "")+"\n"+event("m4", "")+"\n", "Content-Type: application/x-ndjson")
+	if strings.Count(a.body, `"status":201`) != 2 || !made("lines") {
+		t.Errorf("the topic of a stream is not made for its first line that is taken: %s", a.body)
 	}
 }

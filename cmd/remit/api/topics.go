@@ -155,15 +155,32 @@ func (t *Topics) writable(r *http.Request) (string, error) {
 
 // ensure makes the topic if it is not there and AutoCreate says so.
 func (t *Topics) ensure(ctx context.Context, name string) error {
-	_, err := t.Log.Topic(ctx, name)
-	if !errors.Is(err, log.ErrUnknownTopic) {
+	if there, err := t.look(ctx, name); there || err != nil {
 		return err
 	}
-	if !t.AutoCreate {
-		return unknownTopic(name)
+	return t.make(ctx, name)
+}
+
+// look reports whether the topic is there. One that is not, and is not to be made, is an error.
+func (t *Topics) look(ctx context.Context, name string) (there bool, err error) {
+	_, err = t.Log.Topic(ctx, name)
+	switch {
+	case err == nil:
+		return true, nil
+	case !errors.Is(err, log.ErrUnknownTopic):
+		return false, err
+	case !t.AutoCreate:
+		return false, unknownTopic(name)
+	default:
+		return false, nil
 	}
-	if err = t.Log.CreateTopic(ctx, t.fresh(name)); errors.Is(err, log.ErrTopicExists) { // another call was faster
-		err = nil
+}
+
+// make makes a topic that was not there a moment ago.
+func (t *Topics) make(ctx context.Context, name string) error {
+	err := t.Log.CreateTopic(ctx, t.fresh(name))
+	if errors.Is(err, log.ErrTopicExists) { // another call was faster
+		return nil
 	}
 	return err
 }
