@@ -109,7 +109,7 @@ func TestNouns(t *testing.T) {
 		{"log topics list", exitOK, "TOPIC|orders|remit alone", ""},
 		{"log topics get orders", exitOK, "0:[0,0) 1:[0,0)", ""},
 		{"producers put shop --check-url http://127.0.0.1:1/check", exitOK, "after 10s, then 10s to 10m, until 24h", ""},
-		{`messages send orders --producer shop --type order.placed --id m1 --key k --data {"n":1} --commit`, exitOK, "state     delivered", ""},
+		{`messages send orders --producer shop --type order.placed --id m1 --key k --data {"n":1} --commit`, exitOK, "event      /remit-cli m1|state      delivered|delivered  partition ", ""},
 		{"messages send orders --producer shop --type order.placed --deliver-at 2027-01-01T00:00:00Z --deliver-after 1s", exitUsage, "", "deliver-at deliver-after"},
 		{`messages send orders --producer shop --type order.placed --id m2 --key k`, exitOK, "state       prepared|checks      0|next check  2", ""},
 		{"messages send orders --producer nobody --type order.placed", exitNotFound, "", "unknown_producer"},
@@ -182,7 +182,7 @@ func TestMessageCommands(t *testing.T) {
 	if out := run(exitOK, "messages list --stuck -o json"); out != "[]\n" {
 		t.Errorf("nobody is stuck: %s", out)
 	}
-	run(exitOK, "messages commit "+one+" --reason paid", "state     delivered", "reason    paid")
+	run(exitOK, "messages commit "+one+" --reason paid", "state      delivered", "reason     paid")
 	run(exitOK, "messages rollback "+two+" --reason forgotten", "state     rolledback")
 	run(exitConflict, "messages rollback "+one+" --reason no", "already_decided, 409", "is delivered, and that stands")
 	run(exitConflict, "messages check "+one+" --reason why", "already_decided, 409")
