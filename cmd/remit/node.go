@@ -7,9 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 
@@ -65,16 +63,6 @@ type nodeDeps struct {
 	Fail func(error)
 }
 
-// Memory of a server. Pebble's memtables and cache are the bulk, and are bounded by themselves; the
-// collector runs seldom until the heap comes near the soft limit.
-const (
-	cacheBytes        = 96 << 20
-	logMemTableBytes  = 32 << 20
-	viewMemTableBytes = 16 << 20
-	memorySoftLimit   = 560 << 20
-	gcPercent         = 300
-)
-
 // errRestoring is why a node is not ready at first.
 var errRestoring = errors.New("reading the log: the state and the views are being restored")
 
@@ -112,12 +100,6 @@ type server struct {
 // open makes the node. What the log itself is refused for is said here; restoring the state from it goes on behind,
 // and Ready says how far it is. ctx is that of opening alone.
 func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memorySoftLimit)
-	}
 	s := &server{config: config, deps: deps, cache: pebble.NewCache(cacheBytes), metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.watch = newMetrics(s.metrics)
@@ -147,6 +129,7 @@ func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.giveUp = cancel
+	tuneMemory(ctx)
 	s.opening.Go(func() {
 		if err := s.restore(ctx); err != nil {
 			s.unready(err)

@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"os"
+	"runtime/debug"
+	runtimemetrics "runtime/metrics"
+	"time"
+)
+
+// Memory of a server. Pebble's memtables and cache are bounded by themselves. What Go collects is traded for speed while there is much to
+// do: the collector runs seldom until the heap comes near the soft limit. When there is little to do it runs more often, and what it has found goes back to
+// the operating system.
+const (
+	cacheBytes        = 96 << 20
+	logMemTableBytes  = 32 << 20
+	viewMemTableBytes = 16 << 20
+	memorySoftLimit   = 560 << 20
+	gcPercentBusy     = 300
+	gcPercentQuiet    = 100
+
+	// A server is quiet once it has allocated less than this in each of so many seconds, and busy with the first one that it allocates more in.
+	// Payments by single calls allocate some 300 MiB a second.
+	quietBytesMax = 64 << 20
+	quietSeconds  = 10
+)
+
+// tuneMemory sets the collector, unless GOGC or GOMEMLIMIT say how, until ctx ends.
+func tuneMemory(ctx context.Context) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memorySoftLimit)
+	}
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	debug.SetGCPercent(gcPercentBusy)
+	go func() {
+		sample := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
+		runtimemetrics.Read(sample)
+		g := gear{allocated: sample[0].Value.Uint64()}
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			runtimemetrics.Read(sample)
+			switch changed := g.look(sample[0].Value.Uint64()); {
+			case changed && g.quiet:
+				debug.SetGCPercent(gcPercentQuiet)
+				debug.FreeOSMemory()
+			case changed:
+				debug.SetGCPercent(gcPercentBusy)
+			}
+		}
+	}()
+}
+
+// gear tells a quiet server from a busy one.
+type gear struct {
+	allocated uint64 // by the process, at the last look
+	seconds   int    // of little, on end
+	quiet     bool
+}
+
+// look is called every second, and reports whether quiet has changed.
+func (g *gear) look(allocated uint64) (changed bool) {
+	if allocated-g.allocated < quietBytesMax {
+		g.seconds++
+	} else {
+		g.seconds = 0
+	}
+	g.allocated = allocated
+	was := g.quiet
+	g.quiet = g.seconds >= quietSeconds
+	return g.quiet != was
+}
