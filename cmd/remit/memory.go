@@ -23,39 +23,48 @@ const (
 	// Payments by single calls allocate some 300 MiB a second.
 	quietBytesMax = 64 << 20
 	quietSeconds  = 10
+	// freeBytesMin is what is worth giving back, which costs a collection.
+	freeBytesMin = 64 << 20
 )
 
-// tuneMemory sets the collector, unless GOGC or GOMEMLIMIT say how, until ctx ends.
-func tuneMemory(ctx context.Context) {
+// limitMemory sets what the collector keeps to, unless GOGC or GOMEMLIMIT say it.
+func limitMemory() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memorySoftLimit)
 	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercentBusy)
+	}
+}
+
+// tuneMemory suits the collector to how much there is to do, until ctx ends; not if GOGC says how it is to run.
+func tuneMemory(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	debug.SetGCPercent(gcPercentBusy)
-	go func() {
-		sample := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}}
-		runtimemetrics.Read(sample)
-		g := gear{allocated: sample[0].Value.Uint64()}
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-tick.C:
-			}
-			runtimemetrics.Read(sample)
-			switch changed := g.look(sample[0].Value.Uint64()); {
-			case changed && g.quiet:
-				debug.SetGCPercent(gcPercentQuiet)
-				debug.FreeOSMemory()
-			case changed:
-				debug.SetGCPercent(gcPercentBusy)
-			}
+	const allocated, objects, free, live = 0, 1, 2, 3
+	s := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/live:bytes"}}
+	runtimemetrics.Read(s)
+	g := gear{allocated: s[allocated].Value.Uint64()}
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
 		}
-	}()
+		runtimemetrics.Read(s)
+		switch changed := g.look(s[allocated].Value.Uint64()); {
+		case changed && g.quiet:
+			debug.SetGCPercent(gcPercentQuiet)
+			if s[objects].Value.Uint64()+s[free].Value.Uint64() >= s[live].Value.Uint64()+freeBytesMin {
+				debug.FreeOSMemory()
+			}
+		case changed:
+			debug.SetGCPercent(gcPercentBusy)
+		}
+	}
 }
 
 // gear tells a quiet server from a busy one.

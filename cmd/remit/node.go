@@ -100,6 +100,7 @@ type server struct {
 // open makes the node. What the log itself is refused for is said here; restoring the state from it goes on behind,
 // and Ready says how far it is. ctx is that of opening alone.
 func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
+	limitMemory()
 	s := &server{config: config, deps: deps, cache: pebble.NewCache(cacheBytes), metrics: prometheus.NewRegistry()}
 	s.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.watch = newMetrics(s.metrics)
@@ -129,7 +130,7 @@ func open(ctx context.Context, config Config, deps nodeDeps) (node, error) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.giveUp = cancel
-	tuneMemory(ctx)
+	go tuneMemory(ctx)
 	s.opening.Go(func() {
 		if err := s.restore(ctx); err != nil {
 			s.unready(err)

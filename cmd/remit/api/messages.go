@@ -218,10 +218,7 @@ func fingerprint(p *broker.Prepared, e *log.Event) log.Fingerprint {
 }
 
 // accepted is what both ways of storing have in common.
-type accepted struct {
-	topic, producer string
-	missing         bool // the topic is not there: it is made for the first half message that is not refused
-}
+type accepted struct{ topic, producer string }
 
 // accept reads it: the topic, which is there or may be made, and the producer.
 func (m *Messages) accept(r *http.Request) (a accepted, err error) {
@@ -242,36 +239,39 @@ func (m *Messages) accept(r *http.Request) (a accepted, err error) {
 	if _, ok := m.Registry.Producer(a.producer); !ok {
 		return a, unknownProducer(a.producer)
 	}
-	there, err := m.Topics.look(r.Context(), a.topic)
-	a.missing = !there
+	_, err = m.Topics.look(r.Context(), a.topic)
 	return a, err
 }
 
-// half makes a half message of an event, and its topic if that is missing. What is refused makes no topic.
-func (a *accepted) half(ctx context.Context, m *Messages, e log.Event) (half, error) {
+// take makes a half message of an event, and its topic if that is not there. What is known to be refused makes no topic. It is looked for with each
+// event: a stream may be open for long.
+func (m *Messages) take(ctx context.Context, a accepted, e log.Event) (half, error) {
 	h, err := m.half(a.topic, a.producer, e)
-	if err != nil || !a.missing {
+	if err != nil {
 		return h, err
 	}
-	if stands, err := m.stands(h); stands || err != nil {
+	ctx = context.WithoutCancel(ctx) // a line that has been read is dealt with, also when the server stops
+	if there, err := m.Topics.look(ctx, a.topic); there || err != nil {
 		return h, err
 	}
-	a.missing = false
+	if needed, err := m.needsTopic(h); !needed || err != nil {
+		return h, err
+	}
 	return h, m.Topics.make(ctx, a.topic)
 }
 
-// stands reports whether a half message needs no topic: it is there already, or another one under its id or name, and it is refused.
-func (m *Messages) stands(h half) (bool, error) {
+// needsTopic reports whether a half message may be delivered once. It may not if it has ended, or if another one has its id or name: then it is refused.
+func (m *Messages) needsTopic(h half) (bool, error) {
 	id := h.prepared.ID
 	if id.IsZero() {
 		named, ok, err := names.Lookup(m.Node, names.KindMessage, h.prepared.Name)
 		if !ok || err != nil || named.Fingerprint != h.prepared.Fingerprint {
-			return ok, err
+			return !ok, err
 		}
 		id = named.ID
 	}
-	_, _, _, ok, err := m.find(id)
-	return ok, err
+	row, _, _, ok, err := m.find(id)
+	return !ok || row.Fingerprint == h.prepared.Fingerprint && !row.State.Final(), err
 }
 
 func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
@@ -286,7 +286,7 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 	if len(events) != 1 {
 		return NewProblem(CodeUnsupportedMediaType, "a message is one event, in binary or structured mode; send many to …/messages:batch, a line each")
 	}
-	h, err := a.half(r.Context(), m, events[0])
+	h, err := m.take(r.Context(), a, events[0])
 	if err != nil {
 		return err
 	}

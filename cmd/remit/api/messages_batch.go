@@ -30,7 +30,7 @@ func (m *Messages) createBatch(w http.ResponseWriter, r *http.Request) error {
 
 // messageBatch is one call of createBatch.
 type messageBatch struct {
-	accepted // begin's alone
+	accepted
 	ctx      context.Context
 	messages *Messages
 
@@ -62,7 +62,7 @@ func (b *messageBatch) prepare(l *Line) error {
 	if err != nil {
 		return eventProblem(err)
 	}
-	h, err := b.half(b.ctx, b.messages, e)
+	h, err := b.messages.take(b.ctx, b.accepted, e)
 	if err != nil {
 		return err
 	}

@@ -52,7 +52,7 @@ func number(field string, n *int, most int) (int, error) {
 	}
 }
 
-// checkAddress refuses a URL that can never be called. What its name resolves to, and whether calls may go there, is looked at with each call.
+// checkAddress refuses a URL that can never be called, or would not be called as it stands. What its name resolves to, and whether calls may go there, is looked at with each call.
 // What an address may hide is not repeated.
 func checkAddress(field, address string) error {
 	u, err := url.Parse(address)
@@ -63,9 +63,11 @@ func checkAddress(field, address string) error {
 		return invalidField(field, "it has %d bytes, at most %d are taken", len(address), URLMax)
 	case err == nil && u.User != nil:
 		return invalidField(field, "it has a user in it; whoever reads registrations would see the password. Calls are signed with the secret instead")
-	case err != nil || u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
+	case err != nil:
+		return invalidField(field, "it is not an address such as https://orders.example/check: it cannot be read") // there may be a password in it
+	case u.Hostname() == "" || u.Scheme != "http" && u.Scheme != "https":
 		return invalidField(field, "%.200q is not an address such as https://orders.example/check", address)
-	case strings.Contains(address, "#"):
+	case u.Fragment != "":
 		return invalidField(field, "it has a fragment, which is sent to nobody; leave out the # and what follows it")
 	case !isPort(u.Port()):
 		return invalidField(field, "there is no port %.20s; give 1 to 65535, or none for the usual one", u.Port())

@@ -89,7 +89,7 @@ func TestAddressesAtTheDoor(t *testing.T) {
 		{"http://shop.example:http/", "not an address"}, {"http://shop.example:-1/", "not an address"}, {"http://shop.example:1", ""}, {"http://shop.example:65535", ""}, {"http://shop.example:/", ""},
 		{"http:///check", "not an address"}, {"http://:80/", "not an address"}, {"http:shop.example", "not an address"}, {"shop.example:80", "not an address"}, {"//shop.example/", "not an address"},
 		{"ws://shop.example/", "not an address"}, {"file:///etc/passwd", "not an address"}, {"HTTPS://shop.example/", ""},
-		{"http://me@shop.example/", "a user in it"}, {"http://shop.example/#", "fragment"}, {"http://shop.example/#in", "fragment"}, {"http://shop.example/%23in?a=b", ""},
+		{"http://me@shop.example/", "a user in it"}, {"http://shop.example/#", ""}, {"http://me:hidden@shop.example:http/", "not an address"}, {"http://shop.example/#in", "fragment"}, {"http://shop.example/%23in?a=b", ""},
 		{"http://0.0.0.0/", "never called"}, {"http://[::]:80/", "never called"}, {"http://224.0.0.1/", "never called"}, {"http://[ff02::1]/", "never called"}, {"http://255.255.255.255/", "never called"},
 		{"http://169.254.169.254/", "never called"}, {"http://[fe80::1]/", "never called"}, {"http://[fe80::1%25eth0]/", "never called"}, {"http://[::ffff:0.0.0.0]/", "never called"}, {"http://100.100.100.200/", "metadata"},
 		{"http://127.0.0.1:7000/", ""}, {"http://[::1]/", ""}, {"http://10.0.0.1/", ""}, {"http://192.168.1.1/", ""}, {"http://[fd00::1]/", ""}, {"http://localhost/", ""}, {"http://1.1.1.1/", ""},

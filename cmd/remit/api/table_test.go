@@ -1,6 +1,7 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -537,7 +538,8 @@ func TestUnknownParameters(t *testing.T) {
 // TestTopicsMade: a topic that is not there is made for a half message, and for none that is refused.
 func TestTopicsMade(t *testing.T) {
 	w := newWorld(t)
-	topics := &api.Topics{Log: w.log, Node: w.core.Node, AutoCreate: true, Partitions: 2}
+	full := &fullOnce{Log: w.log}
+	topics := &api.Topics{Log: full, Node: w.core.Node, AutoCreate: true, Partitions: 2}
 	messages := &api.Messages{Node: w.core.Node, Broker: w.core.Broker, Registry: w.core.Registry, Topics: topics, Views: w.views}
 	s, err := api.New(api.Options{Routes: append(topics.Routes(), messages.Routes()...), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -575,4 +577,29 @@ func TestTopicsMade(t *testing.T) {
 	if strings.Count(a.body, `"status":201`) != 2 || !made("lines") {
 		t.Errorf("the topic of a stream is not made for its first line that is taken: %s", a.body)
 	}
+	full.next = true
+	a = w.must(200, "POST", "/v1/topics/later/messages:batch?producer=shop", event("m5", "")+"\n"+event("m6", "")+"\n", "Content-Type: application/x-ndjson")
+	if !strings.Contains(a.body, `{"line":1,"status":503`) || !strings.Contains(a.body, `{"line":2,"status":201`) || !made("later") {
+		t.Errorf("a line was taken for a topic that could not be made, or the next one was not: %s", a.body)
+	}
+	if err := w.log.DeleteTopic(t.Context(), "orders"); err != nil {
+		t.Fatal(err)
+	}
+	if w.must(202, "POST", to("orders"), event("m1", `,"data":1`), structured); !made("orders") {
+		t.Error("an open message was stored again, and its topic is not there")
+	}
+}
+
+// fullOnce is a log on a disk that is full for the next topic.
+type fullOnce struct {
+	log.Log
+	next bool
+}
+
+func (l *fullOnce) CreateTopic(ctx context.Context, c log.TopicConfig) error {
+	if l.next {
+		l.next = false
+		return log.ErrDiskFull
+	}
+	return l.Log.CreateTopic(ctx, c)
 }
