@@ -377,21 +377,28 @@ func TestHoldExpires(t *testing.T) {
 	w.stop()
 }
 
-// busy keeps a partition from deciding until it is closed.
-type busy chan struct{}
+// nothing decides nothing.
+type nothing struct{}
+
+func (nothing) Decide(*fold.Turn) (any, error) { return nil, nil }
+
+// busy keeps a partition from deciding, once it has begun, until it is let.
+type busy struct{ begun, let chan struct{} }
 
 func (b busy) Decide(*fold.Turn) (any, error) {
-	<-b
+	close(b.begun)
+	<-b.let
 	return nil, nil
 }
 
 // Two holds that together exceed the balance, decided in one turn: one is refused.
 func TestTwoHoldsInOneTurn(t *testing.T) {
 	w := newLife(t)
-	gate := make(busy)
+	gate := busy{begun: make(chan struct{}), let: make(chan struct{})}
 	if err := w.c.Node.Submit(w.c.Node.PartitionOf(account(0)), gate, nil); err != nil {
 		t.Fatal(err)
 	}
+	<-gate.begun // what is asked from now on is decided in the next turn
 	got := make(chan payments.Answer, 2)
 	for range 2 {
 		w.c.Payments.Start(payments.Request{ID: w.ids(0), Payer: account(0), Payee: account(1), Amount: 300, Currency: "EUR", Manual: true}, nil,
@@ -402,7 +409,7 @@ func TestTwoHoldsInOneTurn(t *testing.T) {
 				got <- a
 			})
 	}
-	close(gate)
+	close(gate.let)
 	a, b := <-got, <-got
 	if a.Position.String() != b.Position.String() {
 		t.Errorf("two turns: %s and %s", a.Position, b.Position)
@@ -625,9 +632,7 @@ func TestRepeatBetweenAnswerAndEnd(t *testing.T) {
 			}
 			again <- a
 		})
-		gate := make(busy)
-		close(gate)
-		if _, err := w.c.Node.Do(t.Context(), payer, gate); err != nil { // until the repeat is decided
+		if _, err := w.c.Node.Do(t.Context(), payer, nothing{}); err != nil { // until the repeat is decided
 			t.Error(err)
 		}
 		first <- a
