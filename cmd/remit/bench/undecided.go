@@ -73,9 +73,9 @@ func Undecided(ctx context.Context, o MessageOptions, other *torture.Server, man
 // leaveStream is how many half messages one call stores.
 const leaveStream = 50_000
 
-// leave stores half messages that nobody decides. So many of them fall due in a second, from about when all are stored.
+// leave stores half messages that nobody decides, and returns when the first fall due: from then on so many in a second, or since then, if storing took longer.
 func (s *sender) leave(ctx context.Context, many, due int) error {
-	const perSecond = 6_000 // as they are stored; a guess that only says when the first falls due
+	const perSecond = 15_000 // as they are stored; a guess that only says when the first falls due
 	first := time.Now().Add(time.Duration(many/perSecond) * time.Second)
 	for i := 0; i < many; i += leaveStream {
 		n := min(leaveStream, many-i)
@@ -104,7 +104,12 @@ func (s *sender) leave(ctx context.Context, many, due int) error {
 		}
 		s.Say("%d of %d undecided messages are stored", i+n, many)
 	}
-	return nil
+	select {
+	case <-time.After(time.Until(first)):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // answered reads the answers of a batch, all of which are to be good.
