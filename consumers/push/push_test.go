@@ -62,16 +62,17 @@ func TestRequest(t *testing.T) {
 		w.start()
 		w.event("orders", "ä b", "a1")
 		pass(time.Second)
+		came := s.now()
 		for name, want := range map[string]string{
 			"Ce-Id": "a1", "Ce-Source": "/shop", "Ce-Type": "order.placed.v1", "Ce-Specversion": "1.0", "Ce-Partitionkey": "%C3%A4%20b",
 			"Content-Type": "application/json", "Remit-Subscription": "shop", "Remit-Filter-Error": "",
 		} {
-			if got := s.now().last.Header.Get(name); got != want {
+			if got := came.last.Header.Get(name); got != want {
 				t.Errorf("%s is %q, not %q", name, got, want)
 			}
 		}
-		if string(s.now().last.Body) != `{"id":"a1"}` || s.now().last.ID != "msg_3a70a19f487c6362841ee28c333ff576" || s.now().to != (push.Target{Subscription: "shop", URL: shop.Sink}) {
-			t.Errorf("%q, %s, to %v", s.now().last.Body, s.now().last.ID, s.now().to)
+		if string(came.last.Body) != `{"id":"a1"}` || came.last.ID != "msg_3a70a19f487c6362841ee28c333ff576" || came.to != (push.Target{Subscription: "shop", URL: shop.Sink}) {
+			t.Errorf("%q, %s, to %v", came.last.Body, came.last.ID, came.to)
 		}
 	})
 }
@@ -117,12 +118,13 @@ func TestFailingKey(t *testing.T) {
 			t.Errorf("parked %q", got)
 		}
 		s.wantGot("bad2")
-		for i := 1; i+1 < len(s.now().times)-1; i++ {
-			if d := s.now().times[i+1].Sub(s.now().times[i]); d > time.Minute+time.Second || i > 6 && d < 20*time.Second {
+		times := s.now().times
+		for i := 1; i+1 < len(times)-1; i++ {
+			if d := times[i+1].Sub(times[i]); d > time.Minute+time.Second || i > 6 && d < 20*time.Second {
 				t.Errorf("attempt %d came after %s", i, d)
 			}
 		}
-		if last := s.now().times[len(s.now().times)-1].Sub(began); last < time.Hour || last > time.Hour+2*time.Second {
+		if last := times[len(times)-1].Sub(began); last < time.Hour || last > time.Hour+2*time.Second {
 			t.Errorf("it was parked after %s", last)
 		}
 		if st := w.wantStatus("shop", push.StateDelivering, ""); st.Lag != 0 || st.Parked != 1 || st.FailingKeys != 0 {
@@ -302,9 +304,10 @@ func TestBusyForOne(t *testing.T) {
 		if got := w.parked("orders"); len(got) != 1 || len(s.now().got) != 130 {
 			t.Errorf("parked %q, %d taken", got, len(s.now().got))
 		}
-		for i, id := range s.now().tries {
-			if id == "bad1" && i+1 < len(s.now().times) && s.now().times[i+1].Sub(s.now().times[i]) < 5*time.Second {
-				t.Errorf("%s came %s after a Retry-After of 5 s", s.now().tries[i+1], s.now().times[i+1].Sub(s.now().times[i]))
+		came := s.now()
+		for i, id := range came.tries {
+			if id == "bad1" && i+1 < len(came.times) && came.times[i+1].Sub(came.times[i]) < 5*time.Second {
+				t.Errorf("%s came %s after a Retry-After of 5 s", came.tries[i+1], came.times[i+1].Sub(came.times[i]))
 			}
 		}
 	})
@@ -328,8 +331,9 @@ func TestRetryAfter(t *testing.T) {
 			w.start()
 			w.event("orders", "b", "b1")
 			pass(want + 2*time.Second)
-			if len(s.now().tries) > 4 || s.now().times[len(s.now().times)-1].Sub(s.now().times[0]) < want-time.Second {
-				t.Errorf("called for %q at %v", s.now().tries, s.now().times)
+			came := s.now()
+			if len(came.tries) > 4 || came.times[len(came.times)-1].Sub(came.times[0]) < want-time.Second {
+				t.Errorf("called for %q at %v", came.tries, came.times)
 			}
 			if len(s.now().got) != 2 || len(w.parked("orders")) > 0 {
 				t.Errorf("took %q, parked %q", s.now().got, w.parked("orders"))

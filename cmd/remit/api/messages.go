@@ -245,12 +245,12 @@ func (m *Messages) accept(r *http.Request) (a accepted, err error) {
 
 // take makes a half message of an event, and its topic if that is not there. What is known to be refused makes no topic. It is looked for with each
 // event: a stream may be open for long.
-func (m *Messages) take(ctx context.Context, a accepted, e log.Event) (half, error) {
+func (m *Messages) take(a accepted, e log.Event) (half, error) {
 	h, err := m.half(a.topic, a.producer, e)
 	if err != nil {
 		return h, err
 	}
-	ctx = context.WithoutCancel(ctx) // a line that has been read is dealt with, also when the server stops
+	ctx := context.Background() // what has been read is dealt with, also when the server stops
 	if there, err := m.Topics.look(ctx, a.topic); there || err != nil {
 		return h, err
 	}
@@ -286,7 +286,7 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 	if len(events) != 1 {
 		return NewProblem(CodeUnsupportedMediaType, "a message is one event, in binary or structured mode; send many to …/messages:batch, a line each")
 	}
-	h, err := m.take(r.Context(), a, events[0])
+	h, err := m.take(a, events[0])
 	if err != nil {
 		return err
 	}

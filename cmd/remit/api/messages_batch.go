@@ -2,7 +2,6 @@ package api
 
 import (
 	"bytes"
-	"context"
 	"net/http"
 	"sync"
 
@@ -18,7 +17,7 @@ func (m *Messages) createBatch(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b := &messageBatch{accepted: a, ctx: r.Context(), messages: m}
+	b := &messageBatch{accepted: a, messages: m}
 	w.Header().Set("Trailer", PositionHeader) // it is known when all is answered
 	if err := Stream(w, r, "message", b.begin); err != nil {
 		w.Header().Del("Trailer")
@@ -31,7 +30,6 @@ func (m *Messages) createBatch(w http.ResponseWriter, r *http.Request) error {
 // messageBatch is one call of createBatch.
 type messageBatch struct {
 	accepted
-	ctx      context.Context
 	messages *Messages
 
 	mu       sync.Mutex
@@ -62,7 +60,7 @@ func (b *messageBatch) prepare(l *Line) error {
 	if err != nil {
 		return eventProblem(err)
 	}
-	h, err := b.messages.take(b.ctx, b.accepted, e)
+	h, err := b.messages.take(b.accepted, e)
 	if err != nil {
 		return err
 	}

@@ -52,8 +52,8 @@ func number(field string, n *int, most int) (int, error) {
 	}
 }
 
-// checkAddress refuses a URL that can never be called, or would not be called as it stands. What its name resolves to, and whether calls may go there, is looked at with each call.
-// What an address may hide is not repeated.
+// checkAddress refuses a URL that can never be called, or would not be called as it stands. What its name resolves to, and whether calls may go
+// there, is looked at with each call. What an address may hide is not repeated.
 func checkAddress(field, address string) error {
 	u, err := url.Parse(address)
 	switch {
