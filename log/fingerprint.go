@@ -14,12 +14,16 @@ type Fingerprint [16]byte
 // FingerprintOf returns the fingerprint of parts, each written with its length, so that no two lists
 // of parts look alike. Leave out what does not change the meaning: times, trace context, waits, field order.
 func FingerprintOf(parts ...string) Fingerprint {
-	var p FingerprintParts
+	var room [fingerprintRoom]byte
+	b := room[:0]
 	for _, part := range parts {
-		p.Add(part)
+		b = appendPart(b, part)
 	}
-	return p.Fingerprint()
+	return FingerprintParts{b}.Fingerprint()
 }
+
+// fingerprintRoom is what the parts of most things fit in.
+const fingerprintRoom = 512
 
 // FingerprintParts are the parts of a fingerprint, one after the other, for who would make a list only to take it apart.
 type FingerprintParts struct{ bytes []byte }
@@ -27,13 +31,17 @@ type FingerprintParts struct{ bytes []byte }
 // Add adds a part.
 func (p *FingerprintParts) Add(part string) {
 	if p.bytes == nil {
-		p.bytes = make([]byte, 0, 512) // most things fit
+		p.bytes = make([]byte, 0, fingerprintRoom)
 	}
-	p.bytes = append(binary.BigEndian.AppendUint32(p.bytes, uint32(len(part))), part...)
+	p.bytes = appendPart(p.bytes, part)
+}
+
+func appendPart(b []byte, part string) []byte {
+	return append(binary.BigEndian.AppendUint32(b, uint32(len(part))), part...)
 }
 
 // Fingerprint returns the fingerprint of what was added.
-func (p *FingerprintParts) Fingerprint() (f Fingerprint) {
+func (p FingerprintParts) Fingerprint() (f Fingerprint) {
 	sum := sha256.Sum256(p.bytes)
 	copy(f[:], sum[:])
 	return f

@@ -8,15 +8,16 @@ import (
 	"time"
 )
 
-// Memory of a server. Pebble's memtables and cache are bounded by themselves. What Go collects is traded for speed while there is much to
+// Memory of a server. Pebble's memtables and cache are bounded by themselves; memtables count towards the cache, so that it must be larger than
+// all of them for filters and indexes to stay in it. What Go collects is traded for speed while there is much to
 // do: the collector runs seldom until the heap comes near the soft limit. When there is little to do it runs more often, and what it has found goes back to
 // the operating system.
 const (
-	cacheBytes        = 96 << 20
+	cacheBytes        = 160 << 20
 	logMemTableBytes  = 32 << 20
 	viewMemTableBytes = 16 << 20
 	memorySoftLimit   = 560 << 20
-	gcPercentBusy     = 300
+	gcPercentBusy     = 400
 	gcPercentQuiet    = 100
 
 	// A server is quiet once it has allocated less than this in each of so many seconds, and busy with the first one that it allocates more in.

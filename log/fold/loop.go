@@ -133,7 +133,8 @@ func (s *Store) fold(p int32, events []Event, apply func(Rows, *Event)) (log.Off
 	if len(events) == 0 {
 		return 0, fmt.Errorf("fold: partition %d: the log returned no records and no error", p)
 	}
-	o, m := newFinal(s.writers[p], len(events)), meta{}
+	o, m := s.folding[p], meta{}
+	defer o.reset()
 	for i := range events {
 		apply(o, &events[i])
 		m.Offset, m.Recorded = events[i].Offset+1, events[i].Time.UnixMilli()

@@ -21,9 +21,11 @@ func newOverlay(below Reader) *overlay {
 	return &overlay{below: below, rows: make(map[string]*row, 64)}
 }
 
-// newFinal returns an overlay for so many events, whose changes all stay.
-func newFinal(below Reader, events int) *overlay {
-	return &overlay{below: below, final: true, rows: make(map[string]*row, events)}
+// newFinal returns an overlay whose changes all stay.
+func newFinal(below Reader) *overlay {
+	o := newOverlay(below)
+	o.final = true
+	return o
 }
 
 func (o *overlay) get(key string, how lookup) *row {
@@ -65,8 +67,14 @@ func (o *overlay) sorted() []string {
 	return o.keys
 }
 
-// reset empties the overlay for the next turn.
+// overlayKeepMax is how many rows an overlay has room kept for.
+const overlayKeepMax = 1024
+
+// reset empties the overlay for the next turn, or batch.
 func (o *overlay) reset() {
+	if len(o.rows) > overlayKeepMax {
+		o.rows, o.keys = make(map[string]*row, overlayKeepMax), nil
+	}
 	clear(o.rows)
 	o.mark()
 }
@@ -85,8 +93,9 @@ type recent struct {
 	max     int // rows of a generation
 }
 
-// recentMax is how many rows a generation holds. Twice as many, or four times, make payments no faster, and the collector looks at each.
-const recentMax = 1024
+// recentMax is how many rows a generation holds. The collector looks at each, and calls wait for it: twice as many make payments no faster, and the
+// slowest of a hundred slower.
+const recentMax = 512
 
 func newRecent(below Scanner) *recent {
 	return &recent{below: below, max: recentMax, young: map[string]*row{}, old: map[string]*row{}, horizon: map[byte]string{}}

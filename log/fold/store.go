@@ -113,6 +113,8 @@ type Store struct {
 
 	// writers are what folds read through; each is touched by the goroutine that writes its partition alone.
 	writers []*recent
+	// folding is what fold folds into, above writers.
+	folding []*overlay
 
 	mu      sync.Mutex
 	folded  []meta
@@ -182,6 +184,7 @@ func openStore(opts StoreOptions) (*Store, error) {
 	}
 	for p := range int32(opts.Partitions) {
 		s.writers = append(s.writers, newRecent(storeReader{db, p}))
+		s.folding = append(s.folding, newFinal(s.writers[p]))
 	}
 	s.done.Go(s.flushing)
 	return s, nil

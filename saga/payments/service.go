@@ -248,6 +248,7 @@ func (s *Service) start(ctx context.Context, r Request, claimed func(), done fun
 // Claimed is a request whose name stands for an id.
 type Claimed struct {
 	request  Request
+	meaning  log.Fingerprint // of the request
 	id       log.ID
 	position log.Position
 	err      error
@@ -262,13 +263,14 @@ func (s *Service) Claim(ctx context.Context, r Request, done func(Claimed)) {
 		done(c)
 		return
 	}
+	c.meaning = r.fingerprint()
 	if id, ok := log.ParseID(r.ID); ok {
 		c.id = id
 		done(c)
 		return
 	}
 	claim := names.Claim{Named: names.Named{
-		Kind: names.KindPayment, Name: r.Name, ID: log.NewID(s.node.Now(), r.Payer), Key: r.Payer, Fingerprint: r.fingerprint(),
+		Kind: names.KindPayment, Name: r.Name, ID: log.NewID(s.node.Now(), r.Payer), Key: r.Payer, Fingerprint: c.meaning,
 	}}
 	p := s.node.PartitionOf(names.Route(claim.Kind, claim.Name))
 	err := s.node.Submit(p, claim, func(res fold.Result) {
@@ -316,7 +318,7 @@ func (s *Service) recall(r Request, refused error) (Answer, error) {
 func (s *Service) begin(c Claimed, done func(Answer, error)) {
 	r := c.request
 	begun := saga.Begun{
-		ID: c.id, Kind: KindPayment, Name: r.Name, Key: r.Payer, Fingerprint: r.fingerprint(), Reference: r.Reference, Manual: r.Manual,
+		ID: c.id, Kind: KindPayment, Name: r.Name, Key: r.Payer, Fingerprint: c.meaning, Reference: r.Reference, Manual: r.Manual,
 		Deadline: s.node.Now().Add(cmp.Or(r.holdFor(), Deadline)).UnixMilli(),
 		Actions: []saga.Action{
 			{Name: "debit", Participant: participant, Order: accounts.Order{Side: accounts.Debit, Account: r.Payer, Currency: r.Currency, Amount: r.Amount}},
