@@ -73,7 +73,11 @@ func (a *app) benchMessages(ctx context.Context, f *benchMessages) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, end()) }()
-	server, err := startBenched(ctx, f.scratch, f.profile)
+	profile := f.profile
+	if f.undecided > 0 {
+		profile = "" // it is the other server's
+	}
+	server, err := startBenched(ctx, f.scratch, profile)
 	if err != nil {
 		return err
 	}
@@ -98,10 +102,11 @@ func (a *app) benchMessages(ctx context.Context, f *benchMessages) (err error) {
 }
 
 func (a *app) benchUndecided(ctx context.Context, o bench.MessageOptions, f *benchMessages) (err error) {
-	other, err := startBenched(ctx, filepath.Join(f.scratch, "undecided"), "")
+	other, err := startBenched(ctx, filepath.Join(f.scratch, "undecided"), f.profile)
 	if err != nil {
 		return err
 	}
+	o.Begin, o.End = other.tell(profileOn), other.tell(profileOff)
 	defer func() {
 		if stopped := other.Stop(); err == nil {
 			err = stopped
@@ -118,7 +123,8 @@ func (a *app) benchUndecided(ctx context.Context, o bench.MessageOptions, f *ben
 	if err := printFigures(a, r.With, r.Without); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(a.stdout, "\nwith them %.0f %% of without; the producer was asked %d times; %d MiB resident\n", 100*r.Ratio, r.Checks, r.ResidentBytes>>20)
+	_, err = fmt.Fprintf(a.stdout, "\nwith them %.0f %% of without, the median of the rounds; the producer was asked %d times, %.0f µs of processor time each; %d MiB resident\n",
+		100*r.Ratio, r.Checks, r.CheckMicros, r.ResidentBytes>>20)
 	return err
 }
 

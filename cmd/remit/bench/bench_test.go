@@ -199,7 +199,7 @@ func TestMessages(t *testing.T) {
 // Beside messages that nobody decides: both sides send, and the producer is asked about what falls due.
 func TestUndecided(t *testing.T) {
 	binary := build(t)
-	o := MessageOptions{Dir: t.TempDir(), Callers: 4, Keys: 10, Bytes: 200, CheckAfter: time.Hour, Duration: 3 * time.Second, Rounds: 1, Say: t.Logf}
+	o := MessageOptions{Dir: t.TempDir(), Callers: 4, Keys: 10, Bytes: 200, CheckAfter: time.Hour, Duration: 3 * time.Second, Rounds: 1, Say: t.Logf, Begin: func() {}, End: func() {}}
 	servers := make([]*torture.Server, 2)
 	for i := range servers {
 		var err error
@@ -210,7 +210,7 @@ func TestUndecided(t *testing.T) {
 		defer servers[i].Kill()
 	}
 	o.Server = servers[0]
-	r, err := Undecided(t.Context(), o, servers[1], 1000, 500)
+	r, err := Undecided(t.Context(), o, servers[1], 1000, 50)
 	if err != nil || r.With.Count == 0 || r.Without.Count == 0 || r.Ratio <= 0 || r.Checks == 0 {
 		t.Fatalf("%+v %v", r, err)
 	}

@@ -18,10 +18,14 @@ import (
 type UndecidedReport struct {
 	Callers   int `json:"callers"`
 	Undecided int `json:"undecided"`
-	// With is measured on the server that has them, Without on one that has none, in turn.
-	With    Figure  `json:"with"`
-	Without Figure  `json:"without"`
-	Ratio   float64 `json:"ratio"`
+	// With is measured on the server that has them, Without on one that has none, in turn, each the first of every second round. Checks are made
+	// all the while: what they take of the processor is taken from both.
+	With    Figure `json:"with"`
+	Without Figure `json:"without"`
+	// Ratio is the median over the rounds.
+	Ratio float64 `json:"ratio"`
+	// CheckMicros is the processor time that the server takes for one check while it does nothing else.
+	CheckMicros float64 `json:"serverCpuMicrosPerCheck,omitzero"`
 	// Checks is how often the producer was asked about them while the load ran, and Due how many of them fall due in a second.
 	Checks int64 `json:"checks"`
 	Due    int   `json:"duePerSecond"`
@@ -50,24 +54,49 @@ func Undecided(ctx context.Context, o MessageOptions, other *torture.Server, man
 	if err := sides[1].leave(ctx, many, due); err != nil {
 		return report, err
 	}
+	if report.CheckMicros, err = producer.cost(ctx, other); err != nil {
+		return report, err
+	}
+	o.Begin()
+	defer o.End()
 	watch := []*lagWatch{{host: o.Server.HTTP}, {host: other.HTTP}}
-	without, with := newRecorder(), newRecorder()
+	recorders := []*recorder{newRecorder(), newRecorder()}
+	without, with := recorders[0], recorders[1]
 	each, before := o.Duration/time.Duration(o.Rounds), producer.checks.Load()
+	var ratios []float64
 	for round := range o.Rounds {
-		for i, r := range []*recorder{without, with} {
-			if err = sides[i].round(ctx, each, r); err == nil {
+		for _, i := range []int{round % 2, 1 - round%2} { // what one leaves to do slows the other
+			if err = sides[i].round(ctx, each, recorders[i]); err == nil {
 				err = watch[i].catchUp(ctx)
 			}
 			if err != nil {
 				return report, err
 			}
 		}
+		ratios = append(ratios, with.rounds[round]/without.rounds[round])
 		o.Say("round %d of %d: without %.0f/s, with %d undecided %.0f/s", round+1, o.Rounds, without.rounds[round], many, with.rounds[round])
 	}
 	report.With, report.Without = with.figure(fmt.Sprintf("with %d undecided", many)), without.figure("without")
-	report.Ratio = report.With.PerSecond / report.Without.PerSecond
+	report.Ratio = median(ratios)
 	report.Checks, report.ResidentBytes = producer.checks.Load()-before, other.ResidentBytes()
 	return report, nil
+}
+
+// costFor is how long checks alone are watched.
+const costFor = 3 * time.Second
+
+// cost measures what one check costs a server that does nothing else, in microseconds; 0 if none was made.
+func (c *checked) cost(ctx context.Context, server *torture.Server) (float64, error) {
+	checks, busy := c.checks.Load(), server.CPU()
+	select {
+	case <-time.After(costFor):
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+	if checks = c.checks.Load() - checks; checks == 0 {
+		return 0, nil
+	}
+	return float64((server.CPU() - busy).Microseconds()) / float64(checks), nil
 }
 
 // leaveStream is how many half messages one call stores.
