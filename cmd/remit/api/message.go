@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"strconv"
@@ -147,7 +148,7 @@ func (m *Messages) show(id log.ID, row broker.Message) Message {
 }
 
 // decided is a message as it is answered to who decides, or asks for something to be done to it: show, with what its command knew beside it. Of
-// one that had ended before the row has neither its name nor where it was delivered; they are in the view.
+// one that had ended before, the row has neither its name nor where it was delivered: see recall.
 func (m *Messages) decided(o broker.Outcome) Message {
 	answer := m.show(o.ID, o.Message)
 	if answer.Name = o.Name; answer.Name == "" {
@@ -155,6 +156,24 @@ func (m *Messages) decided(o broker.Outcome) Message {
 	}
 	if o.Partition != nil {
 		answer.DeliveredAt = &Delivery{Partition: *o.Partition}
+	}
+	return answer
+}
+
+// recall is decided, with what the transactions view has of a message that had ended before. The view is waited for, at most for
+// AfterWaitDefault; past that the answer does without.
+func (m *Messages) recall(ctx context.Context, o broker.Outcome, at log.Position) Message {
+	answer := m.decided(o)
+	if answer.Name != "" {
+		return answer
+	}
+	ctx, cancel := context.WithTimeout(ctx, AfterWaitDefault)
+	defer cancel()
+	if m.Views.Wait(ctx, at) != nil {
+		return answer
+	}
+	if found, ok, err := m.Views.Transactions.Message(ctx, o.ID); err == nil && ok {
+		answer.Name, answer.DeliveredAt = found.Name, delivery(found.DeliveredAt)
 	}
 	return answer
 }

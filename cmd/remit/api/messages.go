@@ -485,13 +485,14 @@ func (m *Messages) do(w http.ResponseWriter, r *http.Request, id log.ID, c fold.
 	}
 	SetPosition(w, res.Position())
 	outcome := res.Answer.(broker.Outcome)
+	answer := m.recall(r.Context(), outcome, res.Position())
 	if outcome.Conflict {
-		return m.decidedOtherwise(outcome)
+		return decidedOtherwise(answer)
 	}
 	if outcome.Replayed {
 		w.Header().Set(ReplayedHeader, "true")
 	}
-	return WriteJSON(w, http.StatusOK, m.decided(outcome))
+	return WriteJSON(w, http.StatusOK, answer)
 }
 
 // decisionOf reads what every call about one message has: the id, and why. Who calls is not known without access set up.
@@ -530,9 +531,8 @@ func settleProblem(id log.ID, err error) error {
 }
 
 // decidedOtherwise is the answer to a decision that contradicts the one that stands (D2).
-func (m *Messages) decidedOtherwise(o broker.Outcome) *Problem {
-	state := o.Message.State.String()
-	return NewProblem(CodeAlreadyDecided, "message %s is %s, and that stands", o.ID, state).With("recorded", state).With("message", m.decided(o))
+func decidedOtherwise(m Message) *Problem {
+	return NewProblem(CodeAlreadyDecided, "message %s is %s, and that stands", m.ID, m.State).With("recorded", m.State).With("message", m)
 }
 
 func (m *Messages) get(w http.ResponseWriter, r *http.Request) error {

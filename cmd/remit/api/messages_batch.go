@@ -119,11 +119,13 @@ func (b *messageBatch) decide(l *Line) error {
 		}
 		b.note(res.Position())
 		outcome := res.Answer.(broker.Outcome)
-		if outcome.Conflict {
-			l.Fail(m.decidedOtherwise(outcome))
-			return
+		switch l.Replayed = outcome.Replayed; {
+		case outcome.Conflict:
+			go func() { l.Fail(decidedOtherwise(m.recall(l.Context(), outcome, res.Position()))) }() // it reads the view
+		case outcome.Replayed:
+			go func() { l.Answer(http.StatusOK, m.recall(l.Context(), outcome, res.Position())) }()
+		default:
+			l.Answer(http.StatusOK, m.decided(outcome))
 		}
-		l.Replayed = outcome.Replayed
-		l.Answer(http.StatusOK, m.decided(outcome))
 	})
 }

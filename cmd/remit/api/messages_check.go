@@ -45,10 +45,10 @@ func (m *Messages) check(w http.ResponseWriter, r *http.Request) error {
 		return settleProblem(d.ID, err)
 	}
 	SetPosition(w, res.Position())
+	answer := m.recall(r.Context(), outcome, res.Position())
 	if outcome.Conflict {
-		return m.decidedOtherwise(outcome)
+		return decidedOtherwise(answer)
 	}
-	answer := m.decided(outcome)
 	answer.Check = &Heard{Verdict: string(said.Verdict), Reason: said.Reason}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil:
