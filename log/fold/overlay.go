@@ -18,7 +18,7 @@ type undoRow struct {
 }
 
 func newOverlay(below Reader) *overlay {
-	return &overlay{below: below, rows: make(map[string]*row, 64)}
+	return &overlay{below: below, rows: make(map[string]*row, overlayRows)}
 }
 
 // newFinal returns an overlay whose changes all stay.
@@ -67,13 +67,16 @@ func (o *overlay) sorted() []string {
 	return o.keys
 }
 
-// overlayKeepMax is how many rows an overlay has room kept for.
-const overlayKeepMax = 1024
+// overlayRows is how many rows an overlay has room for at first, and overlayKeepMax how many it may have had for its room to be kept.
+const (
+	overlayRows    = 64
+	overlayKeepMax = 1024
+)
 
 // reset empties the overlay for the next turn, or batch.
 func (o *overlay) reset() {
 	if len(o.rows) > overlayKeepMax {
-		o.rows, o.keys = make(map[string]*row, overlayKeepMax), nil
+		o.rows, o.keys = make(map[string]*row, overlayRows), nil
 	}
 	clear(o.rows)
 	o.mark()

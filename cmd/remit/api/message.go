@@ -169,11 +169,12 @@ func (m *Messages) recall(ctx context.Context, o broker.Outcome, at log.Position
 	}
 	ctx, cancel := context.WithTimeout(ctx, AfterWaitDefault)
 	defer cancel()
-	if m.Views.Wait(ctx, at) != nil {
+	name, partition, ended, err := m.Views.Transactions.Ended(ctx, o.ID, at)
+	if err != nil || !ended {
 		return answer
 	}
-	if found, ok, err := m.Views.Transactions.Message(ctx, o.ID); err == nil && ok {
-		answer.Name, answer.DeliveredAt = found.Name, delivery(found.DeliveredAt)
+	if answer.Name = name; partition >= 0 {
+		answer.DeliveredAt = &Delivery{Partition: partition}
 	}
 	return answer
 }
