@@ -329,6 +329,8 @@ func TestStories(t *testing.T) {
 		{"h2", []string{named, begun, decided}},
 		{"h1", []string{named, begun, decided, paid, credited, ended}},
 		{"o-1", []string{"message.prepared", "message.committed", "order.placed", "message.conflicted"}},
+		{"shop/orders o-1", []string{"message.prepared", "message.committed", "order.placed", "message.conflicted"}},
+		{"shop/carts o-1", nil},
 		{"alice/open/deposited", []string{"account.deposited"}},
 		{"alice/atm", []string{"account.withdrawn"}},
 		{"nothing", nil},

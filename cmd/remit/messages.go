@@ -161,6 +161,9 @@ func newMessagesDo(a *app, use, short string) *cobra.Command {
 		Reason string `json:"reason"`
 	}
 	c := verb(use+" ID", short, cobra.ExactArgs(1), func(c *cobra.Command, args []string) error {
+		if strings.TrimSpace(b.Reason) == "" {
+			return usageErrorf("--reason is empty; say why: it stands in the message's history")
+		}
 		return one(c.Context(), a, http.MethodPost, at("messages", args[0], use), b, append(messageColumns, column[api.Message]{"heard", saidNow})...)
 	})
 	c.Flags().StringVar(&b.Reason, "reason", "", "why; it is in the message's history")

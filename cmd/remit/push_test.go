@@ -215,6 +215,32 @@ func TestPushResume(t *testing.T) {
 	p.until("it goes on", func() bool { return slices.Equal(p.sink.Taken(), []string{"k1-1", "k1-2"}) })
 }
 
+// A person's commands about a message, and the story of its name, which begins with a slash.
+func TestMessageByHand(t *testing.T) {
+	p := newPushed(t)
+	p.remit(exitOK, "log", "topics", "create", "orders")
+	p.remit(exitOK, "producers", "put", "shop")
+	var ids []string
+	for _, key := range []string{"k1", "k2"} {
+		id := log.NewID(time.Now(), key).String()
+		p.remit(exitOK, "messages", "send", "orders", "--producer", "shop", "--source", "/shop/2026", "--id", "order ä of "+key, "--key", key, "--type", "order.placed", "--remit-id", id)
+		ids = append(ids, id)
+	}
+	for _, does := range []string{"commit", "rollback", "check", "resume"} {
+		p.remit(exitUsage, "messages", does, ids[0])
+		if _, talk := p.remit(exitUsage, "messages", does, ids[0], "--reason", " "); !strings.Contains(talk, "--reason") {
+			t.Errorf("%s without a reason: %s", does, talk)
+		}
+	}
+	p.remit(exitOK, "messages", "commit", ids[0], "--reason", "the database has it")
+	p.remit(exitConflict, "messages", "rollback", ids[0], "--reason", "no")
+	p.remit(exitOK, "messages", "rollback", ids[1], "--reason", "the database has it not")
+	if out, _ := p.remit(exitOK, "story", "/shop/2026 order ä of k1"); !strings.Contains(out, ids[0]) || !strings.Contains(out, "the database has it") || strings.Contains(out, ids[1]) {
+		t.Errorf("the story of a message's name: %s", out)
+	}
+	p.remit(exitNotFound, "story", "/shop order ä of k1")
+}
+
 // TestPushTopicAnew: a topic that is deleted and made anew is delivered from its first record.
 func TestPushTopicAnew(t *testing.T) {
 	p := newPushed(t)

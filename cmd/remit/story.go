@@ -23,7 +23,7 @@ func newStory(a *app) *cobra.Command {
 			return err
 		}
 		var s api.Story
-		if _, err := client.call(c.Context(), http.MethodGet, "/v1/stories/"+escapeSteps(args[0]), nil, &s); err != nil {
+		if _, err := client.call(c.Context(), http.MethodGet, at("stories", args[0]), nil, &s); err != nil {
 			return err
 		}
 		if a.format != "table" {
@@ -34,15 +34,6 @@ func newStory(a *app) *cobra.Command {
 	c.Long = "Tell all that the log has about something, as a tree of causes. X is an id, a name or a reference; the id of an event;\n" +
 		"or ACCOUNT/ID of a deposit or withdrawal."
 	return c
-}
-
-// escapeSteps escapes a path but for its slashes.
-func escapeSteps(s string) string {
-	steps := strings.Split(s, "/")
-	for i := range steps {
-		steps[i] = escapeStep(steps[i])
-	}
-	return strings.Join(steps, "/")
 }
 
 // told is one event of a story with those that came of it.

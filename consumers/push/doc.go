@@ -23,7 +23,8 @@
 // W3 (a failing key blocks itself alone): it is tried again after a growing time, for as long as the subscription's deadline says, and then
 // parked; the others go on.
 //
-// W4 (an outage parks nothing): while the sink as a whole fails, nothing is parked and no deadline runs. See Outages.
+// W4 (an outage parks nothing): while the sink as a whole fails, OutageMax keys or more, or does not answer, nothing is parked and no deadline runs. See
+// Outages.
 //
 // W5 (consent): nothing is delivered to a sink that has not consented by CloudEvents' handshake since this process started or the sink was changed. Its
 // rate and its Retry-After are kept to.

@@ -100,7 +100,12 @@ func (s snapshot) story(any string, story *Story) ([]fact, error) {
 		return []fact{s.claimed(kind, any, c)}, nil
 	}
 	for _, b := range []by{byRefund, byReference, byEvent} {
-		if all, err := s.tellAll(b, any, story); len(all) > 0 || err != nil {
+		if all, err := s.tellAll(b, any, any, story); len(all) > 0 || err != nil {
+			return all, err
+		}
+	}
+	if _, event, ok := strings.Cut(any, " "); ok { // a message's name is its event's source, which has no space in it, and id
+		if all, err := s.tellAll(byEvent, event, any, story); len(all) > 0 || err != nil {
 			return all, err
 		}
 	}
@@ -118,23 +123,23 @@ func (s snapshot) claimed(kind, name string, c claim) fact {
 	return fact{ref{log.Partition{Topic: log.EventsTopic, Index: p}, c.At}, rankNamed, Step{Detail: name}}
 }
 
-// called returns what an index finds a thing by.
-func (x found) called(b by) string {
+// isCalled reports whether a thing that an index finds is called name.
+func (x found) isCalled(b by, name string) bool {
 	switch b {
 	case byRefund:
-		return x.Name
+		return x.Name == name
 	case byReference:
-		return x.Activity.Reference
+		return x.Activity.Reference == name
 	default:
-		return x.Message.EventID
+		return x.Message.EventID == name || x.Name == name
 	}
 }
 
-// tellAll tells of all things under an index value, the oldest first.
-func (s snapshot) tellAll(b by, value string, story *Story) ([]fact, error) {
+// tellAll tells of all things under an index value that are called name, the oldest first.
+func (s snapshot) tellAll(b by, value, name string, story *Story) ([]fact, error) {
 	page := lists.Page{Size: StoryMax}
 	things, more, err := list(s, page, lists.Range{}, s.streams(b, value), func(x found) (found, bool) {
-		return x, x.called(b) == value
+		return x, x.isCalled(b, name)
 	})
 	if err != nil {
 		return nil, err

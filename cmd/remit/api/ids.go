@@ -100,18 +100,18 @@ func (ref Ref) CheckNew(field, key string) error {
 		return nil
 	}
 	got, want := ref.ID.Slot(), log.SlotOf(key)
+	where, instead := "id", fmt.Sprintf("use a name: %q", "my-"+ref.ID.String())
+	if field == "partitionkey" { // a message's id is an attribute of its event, and its name that of the event
+		where, instead = "remitid", "leave remitid out"
+	}
 	if at := ref.ID.Time(); got == want && time.Until(at) > IDAheadMax {
-		return NewProblem(CodeInvalidID, "id: %s says that it was made at %s, which is more than %s ahead; set the clock right that it was made by, and make another",
-			ref.ID, at.Format(time.RFC3339), Duration(IDAheadMax)).With("field", "id")
+		return NewProblem(CodeInvalidID, "%s: %s says that it was made at %s, which is more than %s ahead; set the clock right that it was made by, and make another",
+			where, ref.ID, at.Format(time.RFC3339), Duration(IDAheadMax)).With("field", where)
 	}
 	if got == want {
 		return nil
 	}
-	instead := fmt.Sprintf("use a name: %q", "my-"+ref.ID.String())
-	if field == "partitionkey" { // a message's name is that of its event
-		instead = "leave remitid out"
-	}
 	return NewProblem(CodeWrongSlot, "id %s is in slot %d, but its %s %q is in slot %d; make the id for that slot, or %s",
 		ref.ID, got, field, strings.ToValidUTF8(key, "�"), want, instead).
-		With("field", "id").With("slot", got).With("wantSlot", want)
+		With("field", where).With("slot", got).With("wantSlot", want)
 }

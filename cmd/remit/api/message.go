@@ -148,7 +148,7 @@ func (m *Messages) show(id log.ID, row broker.Message) Message {
 }
 
 // decided is a message as it is answered to who decides, or asks for something to be done to it: show, with what its command knew beside it. Of
-// one that had ended before, the row has neither its name nor where it was delivered: see recall.
+// one that had ended before, the row has neither its name nor where it was delivered: see again.
 func (m *Messages) decided(o broker.Outcome) Message {
 	answer := m.show(o.ID, o.Message)
 	if answer.Name = o.Name; answer.Name == "" {
@@ -160,16 +160,21 @@ func (m *Messages) decided(o broker.Outcome) Message {
 	return answer
 }
 
-// recall is decided, with what the transactions view has of a message that had ended before. The view is waited for, at most for
-// AfterWaitDefault; past that the answer does without.
-func (m *Messages) recall(ctx context.Context, o broker.Outcome, at log.Position) Message {
+// again is decided for a message that may have ended before.
+func (m *Messages) again(ctx context.Context, o broker.Outcome, at log.Position) Message {
 	answer := m.decided(o)
 	if answer.Name != "" {
 		return answer
 	}
+	return m.recall(ctx, answer, at)
+}
+
+// recall adds what the transactions view has of a message that had ended before, and its row has not. The view is waited for, at most for
+// AfterWaitDefault; past that the answer does without.
+func (m *Messages) recall(ctx context.Context, answer Message, at log.Position) Message {
 	ctx, cancel := context.WithTimeout(ctx, AfterWaitDefault)
 	defer cancel()
-	name, partition, ended, err := m.Views.Transactions.Ended(ctx, o.ID, at)
+	name, partition, ended, err := m.Views.Transactions.Ended(ctx, answer.ID, at)
 	if err != nil || !ended {
 		return answer
 	}

@@ -302,6 +302,9 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 			return res.err
 		}
 		status, message := m.prepared(res.message)
+		if res.message.Message.State.Final() {
+			message = m.recall(r.Context(), message, res.message.position)
+		}
 		if res.message.Replayed {
 			w.Header().Set(ReplayedHeader, "true")
 		}
@@ -485,7 +488,7 @@ func (m *Messages) do(w http.ResponseWriter, r *http.Request, id log.ID, c fold.
 	}
 	SetPosition(w, res.Position())
 	outcome := res.Answer.(broker.Outcome)
-	answer := m.recall(r.Context(), outcome, res.Position())
+	answer := m.again(r.Context(), outcome, res.Position())
 	if outcome.Conflict {
 		return decidedOtherwise(answer)
 	}

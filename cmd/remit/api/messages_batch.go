@@ -72,6 +72,10 @@ func (b *messageBatch) prepare(l *Line) error {
 		b.note(p.position)
 		l.Replayed = p.Replayed
 		status, message := b.messages.prepared(p)
+		if p.Message.State.Final() {
+			go func() { l.Answer(status, b.messages.recall(l.Context(), message, p.position)) }() // it reads the view
+			return
+		}
 		l.Answer(status, message)
 	})
 	return nil
@@ -121,9 +125,9 @@ func (b *messageBatch) decide(l *Line) error {
 		outcome := res.Answer.(broker.Outcome)
 		switch l.Replayed = outcome.Replayed; {
 		case outcome.Conflict:
-			go func() { l.Fail(decidedOtherwise(m.recall(l.Context(), outcome, res.Position()))) }() // it reads the view
+			go func() { l.Fail(decidedOtherwise(m.again(l.Context(), outcome, res.Position()))) }() // it reads the view
 		case outcome.Replayed:
-			go func() { l.Answer(http.StatusOK, m.recall(l.Context(), outcome, res.Position())) }()
+			go func() { l.Answer(http.StatusOK, m.again(l.Context(), outcome, res.Position())) }()
 		default:
 			l.Answer(http.StatusOK, m.decided(outcome))
 		}

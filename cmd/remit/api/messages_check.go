@@ -45,7 +45,7 @@ func (m *Messages) check(w http.ResponseWriter, r *http.Request) error {
 		return settleProblem(d.ID, err)
 	}
 	SetPosition(w, res.Position())
-	answer := m.recall(r.Context(), outcome, res.Position())
+	answer := m.again(r.Context(), outcome, res.Position())
 	if outcome.Conflict {
 		return decidedOtherwise(answer)
 	}

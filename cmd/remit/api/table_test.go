@@ -391,7 +391,7 @@ func TestMessages(t *testing.T) {
 		{name: "own id", path: post, head: structured, body: with(one), status: 201, want: []string{`"id":"` + one + `"`, `"key":"k"`, `"event":{"specversion":"1.0"`, `"name":"/orders x` + one + `"`, `"history":[{"at":"`}},
 		{name: "own id again", path: post, head: structured, body: with(one), status: 202, sent: replayed},
 		{name: "own id, other content", path: post, head: structured, body: strings.Replace(with(one), `"a":1`, `"a":2`, 1), status: 409, want: []string{`"field":"data"`}},
-		{name: "wrong slot", path: post, head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+otherSlot("k")+`"`), status: 400, want: []string{`"code":"wrong_slot"`, `or leave remitid out"`}},
+		{name: "wrong slot", path: post, head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+otherSlot("k")+`"`), status: 400, want: []string{`"code":"wrong_slot"`, `"field":"remitid"`, `or leave remitid out"`}},
 		{name: "remitid of a day to come", path: post, head: structured, body: event("m2", `,"partitionkey":"k","remitid":"`+idAhead(time.Minute, "k")+`"`), status: 400, want: []string{`"code":"invalid_id"`}},
 		{name: "remitid is no id", path: post, head: structured, body: event("m2", `,"remitid":"x"`), status: 400, want: []string{`"code":"invalid_id"`, `"field":"remitid"`}},
 		{name: "deliverat is no time", path: post, head: structured, body: event("m2", `,"deliverat":"x"`), status: 400, want: []string{`"field":"deliverat"`}},
@@ -412,7 +412,9 @@ func TestMessages(t *testing.T) {
 		{name: "commit again", path: "/v1/messages/" + one + "/commit", status: 200, sent: replayed, want: []string{
 			`"name":"/orders x` + one + `"`, fmt.Sprintf(`"deliveredAt":{"partition":%d`, log.KeyPartition("k", 2)),
 		}},
-		{name: "the delivered one again", path: post, head: structured, body: with(one), status: 200, sent: replayed},
+		{name: "the delivered one again", path: post, head: structured, body: with(one), status: 200, sent: replayed, want: []string{
+			`"name":"/orders x` + one + `"`, fmt.Sprintf(`"deliveredAt":{"partition":%d`, log.KeyPartition("k", 2)),
+		}},
 		{name: "roll a delivered one back", path: "/v1/messages/" + one + "/rollback", status: 409, want: []string{
 			`"code":"already_decided"`, `"recorded":"delivered"`, `"message":{"id":"` + one + `","name":"/orders x` + one + `"`, `"deliveredAt":{"partition":`,
 		}},
@@ -424,6 +426,8 @@ func TestMessages(t *testing.T) {
 		{name: "shown when ended", method: "GET", path: "/v1/messages/" + one, status: 200, want: []string{`"state":"delivered"`, `"deliveredAt":{"partition":`, `"event":{"specversion"`, "remit.message.committed.v1"}},
 		{name: "the conflict is in the history", method: "GET", path: "/v1/messages/" + one, status: 200, want: []string{"remit.message.conflicted.v1"}},
 		{name: "found by event", method: "GET", path: "/v1/messages?source=/orders&eventId=m1", status: 200, want: []string{named.ID}},
+		{name: "the story of its name", method: "GET", path: "/v1/stories/%2Forders%20x" + one, status: 200, want: []string{`"of":"/orders x` + one + `"`, "remit.message.committed.v1"}},
+		{name: "the story of a name from elsewhere", method: "GET", path: "/v1/stories/%2Fcarts%20x" + one, status: 404},
 		{name: "a list of no state", method: "GET", path: "/v1/messages?state=open", status: 400, want: []string{`"parameter":"state"`}},
 		{name: "show nothing", method: "GET", path: "/v1/messages/" + three, status: 404},
 		{name: "pay", path: "/v1/payments", body: `{"id":"` + idFor("alice") + `","payer":"alice","payee":"store","amount":"1","currency":"USD"}`, status: 201},
