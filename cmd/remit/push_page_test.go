@@ -132,7 +132,7 @@ func TestPushPageLimits(t *testing.T) {
 		fmt.Sprintf("| subscriptions | %s |", regexp.MustCompile(`(\d)(\d{3})$`).ReplaceAllString(strconv.Itoa(registry.SubscriptionsMax), "$1,$2")),
 		fmt.Sprintf("but %d KiB to each", o.HeldBytesMin>>10), fmt.Sprintf("| what a crash repeats | %d ms |", o.CommitEvery.Milliseconds()),
 		fmt.Sprintf("| calls under way when remit stops | %.0f s |", o.DrainMax.Seconds()), fmt.Sprintf("`RetryAfterMax` %.0f hour |", push.RetryAfterMax.Hours()),
-		fmt.Sprintf("has %s to finish", map[time.Duration]string{time.Second: "a second"}[o.ChangeMax]), fmt.Sprintf("fewer than %d keys have failed", o.OutageMax),
+		fmt.Sprintf("has %s to finish", map[time.Duration]string{time.Second: "a second"}[o.ChangeMax]), fmt.Sprintf("%d keys or more have failed", o.OutageMax),
 	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("the page has no %q", want)
