@@ -44,7 +44,7 @@ type stored struct {
 	Activity Activity
 }
 
-var activities = fold.NewTable[stored](broker.Table).Ascending()
+var activities = fold.NewTable[stored](broker.Table).Ascending().Until(func(r *stored) bool { return r.Activity.Phase.Final() })
 
 // Reply is the answer of commands: the activity as it now stands, whether an earlier command had made it
 // so, and whether what was asked for contradicts what stands (D2).

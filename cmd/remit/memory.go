@@ -9,17 +9,21 @@ import (
 )
 
 // Memory of a server. Pebble's memtables and cache are bounded by themselves. Memtables count towards the cache, two of each store once it has been
-// busy: up to 226 MiB here, after which little else stays in it. With 288 MiB a server held 583 MiB beside a million undecided messages, with 160 MiB 364.
+// busy: up to 114 MiB here, after which the rest is left for blocks.
 //
-// What Go collects is traded for speed while there is much to do: the collector runs seldom until the heap comes near the soft limit. When there is
-// little to do it runs more often, and what it has found goes back to the operating system.
+// What Go collects is traded for speed while there is much to do: some garbageBytes are made between two collections, whatever lives, unless the
+// heap comes near the soft limit. Calls that meet a collection wait for it. When there is little to do it runs more often, and what it has found
+// goes back to the operating system.
 const (
-	cacheBytes        = 160 << 20
-	logMemTableBytes  = 32 << 20
-	viewMemTableBytes = 16 << 20
-	memorySoftLimit   = 560 << 20
-	gcPercentBusy     = 400
-	gcPercentQuiet    = 100
+	cacheBytes         = 256 << 20
+	logMemTableBytes   = 16 << 20
+	stateMemTableBytes = 16 << 20
+	viewMemTableBytes  = 8 << 20
+	memorySoftLimit    = 560 << 20
+	garbageBytes       = 192 << 20
+	gcPercentStart     = 400 // until it is known what lives
+	gcPercentMax       = 2000
+	gcPercentQuiet     = 100
 
 	// A server is quiet once it has allocated less than this in each of so many seconds, and busy with the first one that it allocates more in.
 	// Payments by single calls allocate some 300 MiB a second.
@@ -29,13 +33,14 @@ const (
 	freeBytesMin = 64 << 20
 )
 
-// limitMemory sets what the collector keeps to, unless GOGC or GOMEMLIMIT say it.
+// limitMemory sets what the collector keeps to, unless GOGC or GOMEMLIMIT say it, and C's allocator.
 func limitMemory() {
+	limitMalloc()
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memorySoftLimit)
 	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercentBusy)
+		debug.SetGCPercent(gcPercentStart)
 	}
 }
 
@@ -48,6 +53,7 @@ func tuneMemory(ctx context.Context) {
 	s := []runtimemetrics.Sample{{Name: "/gc/heap/allocs:bytes"}, {Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/free:bytes"}, {Name: "/gc/heap/live:bytes"}}
 	runtimemetrics.Read(s)
 	g := gear{allocated: s[allocated].Value.Uint64()}
+	percent := gcPercentStart
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -57,14 +63,13 @@ func tuneMemory(ctx context.Context) {
 		case <-tick.C:
 		}
 		runtimemetrics.Read(s)
-		switch changed := g.look(s[allocated].Value.Uint64()); {
-		case changed && g.quiet:
-			debug.SetGCPercent(gcPercentQuiet)
-			if s[objects].Value.Uint64()+s[free].Value.Uint64() >= s[live].Value.Uint64()+freeBytesMin {
-				debug.FreeOSMemory()
-			}
-		case changed:
-			debug.SetGCPercent(gcPercentBusy)
+		changed := g.look(s[allocated].Value.Uint64())
+		if want := g.gcPercent(s[live].Value.Uint64()); want != percent {
+			percent = want
+			debug.SetGCPercent(percent)
+		}
+		if changed && g.quiet && s[objects].Value.Uint64()+s[free].Value.Uint64() >= s[live].Value.Uint64()+freeBytesMin {
+			debug.FreeOSMemory()
 		}
 	}
 }
@@ -87,4 +92,12 @@ func (g *gear) look(allocated uint64) (changed bool) {
 	was := g.quiet
 	g.quiet = g.seconds >= quietSeconds
 	return g.quiet != was
+}
+
+// gcPercent is how much may be allocated between two collections, in percent of what lives. It comes in hundreds, since each change stops the world.
+func (g *gear) gcPercent(live uint64) int {
+	if g.quiet {
+		return gcPercentQuiet
+	}
+	return int(min(max(garbageBytes/max(live, 1)*100, gcPercentQuiet), gcPercentMax))
 }

@@ -178,7 +178,7 @@ func (s *server) serve(routes []api.Route) error {
 
 func (s *server) restore(ctx context.Context) (err error) {
 	s.core, err = core.Open(ctx, core.Options{
-		Log: s.log, Dir: s.config.Data, Partitions: s.config.Partitions, Cache: s.cache, Logger: s.deps.Logger,
+		Log: s.log, Dir: s.config.Data, Partitions: s.config.Partitions, Cache: s.cache, MemTableBytes: stateMemTableBytes, Logger: s.deps.Logger,
 		Fatal: s.deps.Fail, ClockBehindAllowed: s.config.AllowClockBehind, Listener: s.watch.fold(s.deps.Logger),
 		Asker: func(r *registry.Registry) broker.Asker {
 			s.asker = newAsker(r, s.caller, s.deps.Logger, s.watch)

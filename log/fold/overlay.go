@@ -10,6 +10,8 @@ type overlay struct {
 	undo  []undoRow
 	final bool     // what is set stays: nothing is rolled back
 	keys  []string // of the last sorted
+	// missed is the key that was last asked for below, in vain: who decides asks for what it then folds.
+	missed string
 }
 
 type undoRow struct {
@@ -32,7 +34,14 @@ func (o *overlay) get(key string, how lookup) *row {
 	if r, ok := o.rows[key]; ok {
 		return r
 	}
-	return o.below.get(key, how)
+	if key == o.missed {
+		return nil
+	}
+	r := o.below.get(key, how)
+	if r == nil {
+		o.missed = key
+	}
+	return r
 }
 
 func (o *overlay) set(key string, r *row) {
@@ -79,6 +88,7 @@ func (o *overlay) reset() {
 		o.rows, o.keys = make(map[string]*row, overlayRows), nil
 	}
 	clear(o.rows)
+	o.missed = "" // what is below moves on
 	o.mark()
 }
 
@@ -131,12 +141,17 @@ func (c *recent) keep(key string, r *row) {
 // forget drops the older generation.
 func (c *recent) forget() {
 	for key := range c.old {
-		if last, ok := c.horizon[key[0]]; ok && key > last {
-			c.horizon[key[0]] = key
-		}
+		c.leave(key)
 	}
 	clear(c.old)
 	c.young, c.old = c.old, c.young
+}
+
+// leave moves the horizon of a table over a row that is here no longer.
+func (c *recent) leave(key string) {
+	if last, ok := c.horizon[key[0]]; ok && key > last {
+		c.horizon[key[0]] = key
+	}
 }
 
 // last returns the horizon of a table: at first the last key of the store, which has all rows that are not in an overlay.
@@ -157,7 +172,13 @@ func (c *recent) last(table byte) string {
 // generation may still have them.
 func (c *recent) landed(o *overlay) {
 	for key, r := range o.rows {
-		if key[0] != dueTable && !r.once { // due rows are read in order, from the store
+		switch {
+		case key[0] == dueTable, r.once: // due rows are read in order, from the store
+		case r.over:
+			delete(c.young, key)
+			delete(c.old, key)
+			c.leave(key)
+		default:
 			c.keep(key, r)
 		}
 	}

@@ -23,7 +23,9 @@ type model struct {
 	clock int // of ascending keys
 }
 
-var modelTables = []Table[int]{NewTable[int]('a').Ascending(), NewTable[int]('b'), NewTable[int]('c').MostlyAbsent(), NewTable[int]('d').Ascending()}
+var modelTables = []Table[int]{NewTable[int]('a').Ascending(), NewTable[int]('b'), NewTable[int]('c').MostlyAbsent(), NewTable[int]('d').Ascending().Until(odd), NewTable[int]('e').Until(odd)}
+
+func odd(v *int) bool { return *v%2 == 1 }
 
 func (m *model) open() {
 	m.Helper()
@@ -146,6 +148,13 @@ func TestRowsAreThoseOfAMap(t *testing.T) {
 			for n := range m.clock + 10 {
 				m.get(m.store.writers[1], m.truth, table, fmt.Sprintf("%06d", n))
 				m.get(m.store.scanner(1), m.truth, table, fmt.Sprintf("%06d", n))
+			}
+		}
+		for _, rows := range []map[string]*row{m.store.writers[1].young, m.store.writers[1].old} {
+			for key, r := range rows {
+				if r.over {
+					t.Errorf("%q is over, and is kept", key)
+				}
 			}
 		}
 		if n := len(m.store.writers[1].young); n > m.store.writers[1].max {

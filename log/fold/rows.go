@@ -47,6 +47,7 @@ type row struct {
 	value any
 	gone  bool // deleted
 	once  bool // of a WriteOnly table
+	over  bool // nothing more happens to it; see Until
 }
 
 // encoded returns the row as the store has it.
@@ -76,6 +77,7 @@ type Table[V any] struct {
 	prefix string
 	how    lookup
 	once   bool
+	over   func(*V) bool // nil: of no row
 }
 
 // NewTable returns the table of a byte, which no other table of the same store may use. The bytes 0 and
@@ -97,6 +99,10 @@ func (t Table[V]) Ascending() Table[V] { t.how = ascending; return t }
 // WriteOnly returns the same table, whose rows the fold writes and never reads, such as an index for
 // queries: they are not kept at hand.
 func (t Table[V]) WriteOnly() Table[V] { t.once = true; return t }
+
+// Until returns the same table, of which rows are not kept at hand once over is true of them: nothing more happens to them, and they are
+// hardly read again.
+func (t Table[V]) Until(over func(*V) bool) Table[V] { t.over = over; return t }
 
 // Get returns the row of a key. INVARIANT: rows are values: whatever a row points to, its slices too, is shared with
 // later readers and MUST NOT be changed.
@@ -134,7 +140,7 @@ func (t Table[V]) Put(r Rows, key string, v V) {
 		row
 		v V
 	}{v: v}
-	both.row = row{value: &both.v, once: t.once}
+	both.row = row{value: &both.v, once: t.once, over: t.over != nil && t.over(&both.v)}
 	r.set(t.prefix+key, &both.row)
 }
 

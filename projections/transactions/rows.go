@@ -152,15 +152,15 @@ type claim struct {
 
 // The tables of a partition.
 var (
-	things   = fold.NewTable[thing]('m').Ascending()         // by id
-	parts    = fold.NewTable[part]('k').Ascending()          // by id and action
-	accounts = fold.NewTable[account]('a')                   // by name
-	entries  = fold.NewTable[entry]('e').WriteOnly()         // by account and place
-	index    = fold.NewTable[[]byte]('x').WriteOnly()        // by an index's byte, a value and the place of what began
-	openings = fold.NewTable[string]('o').WriteOnly()        // names of accounts, by the place of their opening
-	claims   = fold.NewTable[claim]('n').WriteOnly()         // by kind and name
-	cashes   = fold.NewTable[log.Offset]('c').WriteOnly()    // of deposits and withdrawals, by account and name
-	placed   = fold.NewTable[[]facts.Place]('d').WriteOnly() // by the offset of what says where messages were placed
+	things   = fold.NewTable[thing]('m').Ascending().Until(func(t *thing) bool { return t.EndedMs > 0 })     // by id
+	parts    = fold.NewTable[part]('k').Ascending().Until(func(p *part) bool { return p.State != partHeld }) // by id and action
+	accounts = fold.NewTable[account]('a')                                                                   // by name
+	entries  = fold.NewTable[entry]('e').WriteOnly()                                                         // by account and place
+	index    = fold.NewTable[[]byte]('x').WriteOnly()                                                        // by an index's byte, a value and the place of what began
+	openings = fold.NewTable[string]('o').WriteOnly()                                                        // names of accounts, by the place of their opening
+	claims   = fold.NewTable[claim]('n').WriteOnly()                                                         // by kind and name
+	cashes   = fold.NewTable[log.Offset]('c').WriteOnly()                                                    // of deposits and withdrawals, by account and name
+	placed   = fold.NewTable[[]facts.Place]('d').WriteOnly()                                                 // by the offset of what says where messages were placed
 )
 
 // by is what an index finds by.

@@ -226,7 +226,7 @@ func (a *Accounts) move(w http.ResponseWriter, r *http.Request, side accounts.Si
 	if err != nil {
 		return err
 	}
-	if err := ref.CheckNew("account", name); err != nil {
+	if err := ref.CheckNew("id", "account", name); err != nil {
 		return err
 	}
 	row, _, err := a.find(name)

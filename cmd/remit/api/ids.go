@@ -92,26 +92,26 @@ func (ref Ref) String() string {
 // IDAheadMax is how far ahead of the server's clock an id may say that it was made.
 const IDAheadMax = 24 * time.Hour
 
-// CheckNew looks at an id that something is to be made under: 400 wrong_slot if it is not in the slot of its routing key, which field
-// names; 400 invalid_id if it is of a time more than IDAheadMax ahead. New ids are known to be new by lying beyond the old ones: one of a
+// CheckNew looks at an id, which the caller gave as field, that something is to be made under: 400 wrong_slot if it is not in the slot of
+// its routing key, which keyField names; 400 invalid_id if it is of a time more than IDAheadMax ahead. New ids are known to be new by lying beyond the old ones: one of a
 // far day would make each that comes before it dearer, for ever.
-func (ref Ref) CheckNew(field, key string) error {
+func (ref Ref) CheckNew(field, keyField, key string) error {
 	if !ref.IsID() {
 		return nil
 	}
 	got, want := ref.ID.Slot(), log.SlotOf(key)
-	where, instead := "id", fmt.Sprintf("use a name: %q", "my-"+ref.ID.String())
-	if field == "partitionkey" { // a message's id is an attribute of its event, and its name that of the event
-		where, instead = "remitid", "leave remitid out"
+	instead := fmt.Sprintf("use a name: %q", "my-"+ref.ID.String())
+	if field != "id" { // what is made has its name elsewhere
+		instead = "leave " + field + " out"
 	}
 	if at := ref.ID.Time(); got == want && time.Until(at) > IDAheadMax {
 		return NewProblem(CodeInvalidID, "%s: %s says that it was made at %s, which is more than %s ahead; set the clock right that it was made by, and make another",
-			where, ref.ID, at.Format(time.RFC3339), Duration(IDAheadMax)).With("field", where)
+			field, ref.ID, at.Format(time.RFC3339), Duration(IDAheadMax)).With("field", field)
 	}
 	if got == want {
 		return nil
 	}
 	return NewProblem(CodeWrongSlot, "id %s is in slot %d, but its %s %q is in slot %d; make the id for that slot, or %s",
-		ref.ID, got, field, strings.ToValidUTF8(key, "�"), want, instead).
-		With("field", where).With("slot", got).With("wantSlot", want)
+		ref.ID, got, keyField, strings.ToValidUTF8(key, "�"), want, instead).
+		With("field", field).With("slot", got).With("wantSlot", want)
 }

@@ -162,16 +162,20 @@ func (m *Messages) decided(o broker.Outcome) Message {
 
 // again is decided for a message that may have ended before.
 func (m *Messages) again(ctx context.Context, o broker.Outcome, at log.Position) Message {
-	answer := m.decided(o)
-	if answer.Name != "" {
-		return answer
-	}
-	return m.recall(ctx, answer, at)
+	return m.recall(ctx, m.decided(o), o, at)
 }
 
-// recall adds what the transactions view has of a message that had ended before, and its row has not. The view is waited for, at most for
-// AfterWaitDefault; past that the answer does without.
-func (m *Messages) recall(ctx context.Context, answer Message, at log.Position) Message {
+// forgotten reports whether the row of a message that has ended lacks what its answer would have, and the transactions view has.
+func forgotten(answer Message, o broker.Outcome) bool {
+	state := o.Message.State
+	return state.Final() && (answer.Name == "" || state == broker.StateDelivered && answer.DeliveredAt == nil)
+}
+
+// recall adds what was forgotten. The view is waited for, at most for AfterWaitDefault; past that the answer does without.
+func (m *Messages) recall(ctx context.Context, answer Message, o broker.Outcome, at log.Position) Message {
+	if !forgotten(answer, o) {
+		return answer
+	}
 	ctx, cancel := context.WithTimeout(ctx, AfterWaitDefault)
 	defer cancel()
 	name, partition, ended, err := m.Views.Transactions.Ended(ctx, answer.ID, at)

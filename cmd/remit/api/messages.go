@@ -68,7 +68,7 @@ func (m *Messages) half(topic, producer string, e log.Event) (half, error) {
 	}
 	h.prepared.Key, h.prepared.Name = e.Key, broker.MessageName(&e)
 	if !h.prepared.ID.IsZero() {
-		if err := (Ref{ID: h.prepared.ID}).CheckNew("partitionkey", e.Key); err != nil {
+		if err := (Ref{ID: h.prepared.ID}).CheckNew("remitid", "partitionkey", e.Key); err != nil {
 			return h, err
 		}
 	}
@@ -302,9 +302,7 @@ func (m *Messages) create(w http.ResponseWriter, r *http.Request) error {
 			return res.err
 		}
 		status, message := m.prepared(res.message)
-		if res.message.Message.State.Final() {
-			message = m.recall(r.Context(), message, res.message.position)
-		}
+		message = m.recall(r.Context(), message, res.message.Outcome, res.message.position)
 		if res.message.Replayed {
 			w.Header().Set(ReplayedHeader, "true")
 		}

@@ -72,13 +72,18 @@ func (b *messageBatch) prepare(l *Line) error {
 		b.note(p.position)
 		l.Replayed = p.Replayed
 		status, message := b.messages.prepared(p)
-		if p.Message.State.Final() {
-			go func() { l.Answer(status, b.messages.recall(l.Context(), message, p.position)) }() // it reads the view
-			return
-		}
-		l.Answer(status, message)
+		b.answer(l, status, message, p.Outcome, p.position)
 	})
 	return nil
+}
+
+// answer answers a line, on the goroutine of a partition: what reads the view does so on another.
+func (b *messageBatch) answer(l *Line, status int, message Message, o broker.Outcome, at log.Position) {
+	if !forgotten(message, o) {
+		l.Answer(status, message)
+		return
+	}
+	go func() { l.Answer(status, b.messages.recall(l.Context(), message, o, at)) }()
 }
 
 // decision is a line that decides.
@@ -123,13 +128,10 @@ func (b *messageBatch) decide(l *Line) error {
 		}
 		b.note(res.Position())
 		outcome := res.Answer.(broker.Outcome)
-		switch l.Replayed = outcome.Replayed; {
-		case outcome.Conflict:
+		if l.Replayed = outcome.Replayed; outcome.Conflict {
 			go func() { l.Fail(decidedOtherwise(m.again(l.Context(), outcome, res.Position()))) }() // it reads the view
-		case outcome.Replayed:
-			go func() { l.Answer(http.StatusOK, m.again(l.Context(), outcome, res.Position())) }()
-		default:
-			l.Answer(http.StatusOK, m.decided(outcome))
+			return
 		}
+		b.answer(l, http.StatusOK, m.decided(outcome), outcome, res.Position())
 	})
 }

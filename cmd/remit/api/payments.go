@@ -70,7 +70,7 @@ func (b *PaymentRequest) check(idempotencyKey string) (payments.Request, error) 
 	if b.Payer == b.Payee {
 		return r, invalidField("payee", "it is the payer; a payment goes from one account to another")
 	}
-	if err := ref.CheckNew("payer", b.Payer); err != nil {
+	if err := ref.CheckNew("id", "payer", b.Payer); err != nil {
 		return r, err
 	}
 	if r.Currency, err = parseCurrency(b.Currency); err != nil {
@@ -374,7 +374,7 @@ func (p *Payments) refund(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := ref.CheckNew("payer", paid.Payment.Payer); err != nil {
+	if err := ref.CheckNew("id", "payer", paid.Payment.Payer); err != nil {
 		return err
 	}
 	amount, err := parseAmount("amount", body.Amount, paid.Payment.Currency, 1)

@@ -76,7 +76,7 @@ func createThing(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := ref.CheckNew("key", body.Key); err != nil {
+	if err := ref.CheckNew("id", "key", body.Key); err != nil {
 		return err
 	}
 	body.ID = ref.String()

@@ -1,0 +1,16 @@
+//go:build linux && cgo
+
+package main
+
+// #include <malloc.h>
+//
+// static void limit(void) {
+// #ifdef __GLIBC__
+//	mallopt(M_ARENA_MAX, 2);
+// #endif
+// }
+import "C"
+
+// limitMalloc has C's allocator, which Pebble's memtables and cache are of, use two arenas. By default glibc makes up to eight a processor, each of
+// which keeps what is freed in it: a cache of 192 MiB then held 300.
+func limitMalloc() { C.limit() }
