@@ -94,7 +94,7 @@ var (
 	accounts  = fold.NewTable[Account]('a')
 	internals = fold.NewTable[int64]('i') // balances of Transit and Outside, by name and currency
 	cashes    = fold.NewTable[cash]('c').MostlyAbsent().Until(func(*cash) bool { return true })
-	actions   = fold.NewTable[action]('h').Ascending().Until(func(a *action) bool { return a.State != ActionHeld })
+	actions   = fold.NewTable[action]('h').Ascending()
 )
 
 func cashKey(account, name string) string { return account + "/" + name }
