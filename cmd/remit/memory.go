@@ -9,16 +9,16 @@ import (
 )
 
 // Memory of a server. Pebble's memtables and cache are bounded by themselves. Memtables count towards the cache, two of each store once it has been
-// busy: up to 202 MiB here, after which the rest is left for blocks.
+// busy: up to 178 MiB here, after which the rest is left for blocks.
 //
 // What Go collects is traded for speed while there is much to do: some garbageBytes are made between two collections, whatever lives, unless the
 // heap comes near the soft limit. Calls that meet a collection wait for it. When there is little to do it runs more often, and what it has found
 // goes back to the operating system.
 const (
-	cacheBytes         = 256 << 20
+	cacheBytes         = 232 << 20
 	logMemTableBytes   = 32 << 20
 	stateMemTableBytes = 32 << 20
-	viewMemTableBytes  = 12 << 20
+	viewMemTableBytes  = 8 << 20
 	memorySoftLimit    = 560 << 20
 	garbageBytes       = 192 << 20
 	gcPercentStart     = 400 // until it is known what lives

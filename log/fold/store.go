@@ -54,7 +54,7 @@ func (o *StoreOptions) EnsureDefaults() {
 		o.MemTableBytes = 32 << 20
 	}
 	if o.FlushEvery == 0 {
-		o.FlushEvery = 30 * time.Second
+		o.FlushEvery = 10 * time.Second
 	}
 	if o.Doubt == nil {
 		o.Doubt = func(string, error) {}
