@@ -2,5 +2,8 @@
 
 package main
 
-// limitMalloc does nothing: there is no glibc, or it is not used.
+// Without cgo, Pebble's memtables and cache are Go's memory.
+
 func limitMalloc() {}
+
+func trimMalloc() {}

@@ -68,7 +68,11 @@ func tuneMemory(ctx context.Context) {
 			percent = want
 			debug.SetGCPercent(percent)
 		}
-		if changed && g.quiet && s[objects].Value.Uint64()+s[free].Value.Uint64() >= s[live].Value.Uint64()+freeBytesMin {
+		if !changed || !g.quiet {
+			continue
+		}
+		trimMalloc()
+		if s[objects].Value.Uint64()+s[free].Value.Uint64() >= s[live].Value.Uint64()+freeBytesMin {
 			debug.FreeOSMemory()
 		}
 	}
