@@ -15,7 +15,7 @@ import (
 // heap comes near the soft limit. Calls that meet a collection wait for it. When there is little to do it runs more often, and what it has found
 // goes back to the operating system.
 const (
-	cacheBytes         = 232 << 20
+	cacheBytes         = 288 << 20
 	logMemTableBytes   = 32 << 20
 	stateMemTableBytes = 32 << 20
 	viewMemTableBytes  = 8 << 20
