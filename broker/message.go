@@ -54,7 +54,7 @@ var (
 	due = fold.DueOf(MachineByte)
 
 	// rows are by the 16 bytes of the id. Most ids that are looked up are new.
-	messages = fold.NewTable[Row](Table).Ascending().Until(func(r *Row) bool { return r.Activity == nil && r.Message.State.Final() })
+	messages = fold.NewTable[Row](Table).Ascending().Until(func(r *Row) bool { return r.Message.State.Final() })
 
 	// uses are by topic.
 	uses = fold.NewTable[inUse]('u')

@@ -18,7 +18,7 @@ package main
 import "C"
 
 // limitMalloc has C's allocator, which Pebble's memtables and cache are of, use two arenas. By default glibc makes up to eight a processor, each of
-// which keeps what is freed in it: a cache of 192 MiB then held 300.
+// which keeps what is freed in it.
 func limitMalloc() { C.limit() }
 
 // trimMalloc gives what lies free between blocks of the cache back to the operating system.

@@ -2,7 +2,7 @@
 
 package main
 
-// Without cgo, Pebble's memtables and cache are Go's memory.
+// Without cgo, Pebble's memtables and cache are Go's memory; elsewhere nothing is known of the allocator.
 
 func limitMalloc() {}
 

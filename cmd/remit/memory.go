@@ -11,8 +11,8 @@ import (
 // Memory of a server. Pebble's memtables and cache are bounded by themselves. Memtables count towards the cache, two of each store once it has been
 // busy: up to 178 MiB here, after which the rest is left for blocks.
 //
-// What Go collects is traded for speed while there is much to do: some garbageBytes are made between two collections, whatever lives, unless the
-// heap comes near the soft limit. Calls that meet a collection wait for it. When there is little to do it runs more often, and what it has found
+// What Go collects is traded for speed while there is much to do: about garbageBytes are made between two collections, and no less than lives, unless
+// the heap comes near the soft limit. Calls that meet a collection wait for it. When there is little to do it runs more often, and what it has found
 // goes back to the operating system.
 const (
 	cacheBytes         = 288 << 20
@@ -98,10 +98,14 @@ func (g *gear) look(allocated uint64) (changed bool) {
 	return g.quiet != was
 }
 
-// gcPercent is how much may be allocated between two collections, in percent of what lives. It comes in hundreds, since each change stops the world.
+// gcPercent is how much may be allocated between two collections, in percent of what lives, which is 0 before the first. It comes in hundreds,
+// since each change stops the world.
 func (g *gear) gcPercent(live uint64) int {
-	if g.quiet {
+	switch {
+	case g.quiet:
 		return gcPercentQuiet
+	case live == 0:
+		return gcPercentStart
 	}
-	return int(min(max(garbageBytes/max(live, 1)*100, gcPercentQuiet), gcPercentMax))
+	return int(min(max((garbageBytes+live/2)/live*100, gcPercentQuiet), gcPercentMax))
 }

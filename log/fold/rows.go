@@ -47,7 +47,7 @@ type row struct {
 	value any
 	gone  bool // deleted
 	once  bool // of a WriteOnly table
-	over  bool // nothing more happens to it; see Until
+	over  bool // hardly anything more happens to it; see Until
 }
 
 // encoded returns the row as the store has it.
@@ -100,8 +100,8 @@ func (t Table[V]) Ascending() Table[V] { t.how = ascending; return t }
 // queries: they are not kept at hand.
 func (t Table[V]) WriteOnly() Table[V] { t.once = true; return t }
 
-// Until returns the same table, of which rows are not kept at hand once over is true of them: nothing more happens to them, and they are
-// hardly read again.
+// Until returns the same table, of which rows are not kept at hand once over is true of them: they are hardly read again, or changed. What
+// is done to them all the same is as right, and dearer.
 func (t Table[V]) Until(over func(*V) bool) Table[V] { t.over = over; return t }
 
 // Get returns the row of a key. INVARIANT: rows are values: whatever a row points to, its slices too, is shared with
