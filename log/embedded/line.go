@@ -17,7 +17,7 @@ import (
 // the same for them, but takes two thirds from a lone caller.
 const (
 	leadYields   = 10
-	leadYieldMax = 2 * time.Millisecond
+	leadYieldMax = 5 * time.Millisecond
 )
 
 // groupBytesMax bounds what one group writes; a single append may be larger, up to log.AppendMax.

@@ -3,7 +3,6 @@ package bench
 import (
 	"context"
 	"fmt"
-	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -135,13 +134,6 @@ func (s *schedule) due(ctx context.Context, hold func()) (time.Time, bool) {
 		}
 	}
 	return due, ctx.Err() == nil
-}
-
-// loadServer is load of a server that runs on the same cores: the callers share one of them. Go would look for work for them on all, in the
-// server's time.
-func loadServer(ctx context.Context, callers int, s *schedule, r *recorder, call func(ctx context.Context, caller int) error) error {
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
-	return load(ctx, callers, s, r, call)
 }
 
 // load makes calls from callers at once for a round, and records them.

@@ -237,7 +237,7 @@ func (s *sender) round(ctx context.Context, d time.Duration, r *recorder) error 
 		defer c.Close()
 		callers[i] = &messageCaller{conn: c}
 	}
-	return loadServer(ctx, s.Callers, newSchedule(d, s.Rate), r, func(_ context.Context, caller int) error {
+	return load(ctx, s.Callers, newSchedule(d, s.Rate), r, func(_ context.Context, caller int) error {
 		return callers[caller].send(s)
 	})
 }

@@ -209,7 +209,7 @@ func (p *payer) round(ctx context.Context, d time.Duration, r *recorder) error {
 		callers[i] = c
 	}
 	bodies := make([][]byte, p.Callers)
-	return loadServer(ctx, p.Callers, newSchedule(d, p.Rate), r, func(_ context.Context, caller int) error {
+	return load(ctx, p.Callers, newSchedule(d, p.Rate), r, func(_ context.Context, caller int) error {
 		bodies[caller] = p.appendBody(bodies[caller][:0])
 		_, err := callers[caller].expect("POST", "/v1/payments", bodies[caller], 201)
 		return err
